@@ -1,0 +1,13 @@
+"""The engine: runs a network on a picture of any size. Device, precision, tiles, self-ensemble; nothing about files."""
+
+from restora.engine.device import choose_device, choose_precision, cpu_has_bf16, free_memory
+from restora.engine.operator import EnsembleOperator, NetworkOperator, Operator
+from restora.engine.process import keep_freed_memory, set_threads, usable_cores
+from restora.engine.run import Progress, RunReport, Settings, load, run, store, tile_size
+from restora.engine.verify import TilingError, verify_tiling
+
+__all__ = [
+    "EnsembleOperator", "NetworkOperator", "Operator", "Progress", "RunReport", "Settings", "TilingError", "choose_device",
+    "choose_precision", "cpu_has_bf16", "free_memory", "keep_freed_memory", "load", "run", "set_threads", "store", "tile_size",
+    "usable_cores", "verify_tiling",
+]

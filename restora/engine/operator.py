@@ -1,0 +1,135 @@
+"""A network as the engine calls it: float32 picture tensor in, restored picture tensor out, whatever the network's own
+idea of colour and size is."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from restora.degradation import grey_to_luma, luma_to_grey, resize, rgb_to_ycbcr, ycbcr_to_rgb
+from restora.errors import UsageError
+from restora.networks.spec import NetworkSpec, Tiling, exact
+
+_BICUBIC_REACH = 2
+
+
+class Operator(Protocol):
+    """What the engine can run: `1 x C x H x W` (C 1 or 3, sRGB in [0, 1]) -> `1 x C x s*H x s*W`."""
+
+    scale: int
+    tiling: Tiling
+    multiple_of: int
+    minimum: int
+    half_safe: bool
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+    def to(self, device: torch.device) -> Operator: ...
+    def bytes_per_pixel(self) -> float: ...
+
+
+class NetworkOperator:
+    """A network of `restora.networks` at one scale.
+
+    A network on luminance gets Y and leaves Cb and Cr to bicubic enlargement, as in the papers. A grey picture goes
+    through a colour network as three equal channels. A network that wants its input enlarged beforehand gets it so.
+
+    Args:
+        net: the network, with its `spec`.
+        scale: one of `spec.scales`; None is the only one.
+        controls: further keyword arguments of the network's `forward`.
+    """
+
+    def __init__(self, net: nn.Module, scale: int | None = None, controls: dict[str, Any] | None = None) -> None:
+        self.net = net.eval()
+        self.spec: NetworkSpec = net.spec  # type: ignore[assignment]
+        if scale is None:
+            scale = self.spec.scales[0]
+        if scale not in self.spec.scales:
+            raise UsageError(f"This network enlarges by {', '.join(map(str, self.spec.scales))}; {scale} was asked.")
+        self.scale, self.controls = scale, dict(controls or {})
+        self.multiple_of, self.minimum, self.half_safe = self.spec.multiple_of, self.spec.minimum, self.spec.half_safe
+        if len(self.spec.scales) > 1 and self.spec.grid == "low":
+            self.controls["scale"] = scale
+        tiling = self.spec.tiling
+        if self.spec.grid == "output":
+            tiling = exact(-(-tiling.radius // scale) + _BICUBIC_REACH)
+        elif self.spec.colour == "luma" and scale > 1 and tiling.radius < _BICUBIC_REACH:
+            tiling = Tiling(tiling.kind, _BICUBIC_REACH, tiling.window)
+        self.tiling = tiling
+
+    def to(self, device: torch.device) -> NetworkOperator:
+        """Moves the network (channels last, which convolutions on a CPU and on tensor cores prefer)."""
+        self.net = self.net.to(device, memory_format=torch.channels_last)
+        return self
+
+    def _run(self, x: Tensor) -> Tensor:
+        if self.spec.grid == "output" and self.scale > 1:
+            x = resize(x, self.scale)
+        return self.net(x.contiguous(memory_format=torch.channels_last), **self.controls).float()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        grey = x.shape[1] == 1
+        if self.spec.colour == "luma":
+            if grey:
+                return luma_to_grey(self._run(grey_to_luma(x)))
+            ycbcr = rgb_to_ycbcr(x)
+            chroma = resize(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
+            return ycbcr_to_rgb(torch.cat([self._run(ycbcr[:, :1]), chroma], dim=1))
+        if self.spec.channels == 3:
+            y = self._run(x.expand(-1, 3, -1, -1) if grey else x)
+            return y.mean(dim=1, keepdim=True) if grey else y
+        # a grey network sees the colour planes one by one
+        return torch.cat([self._run(plane) for plane in x.split(1, dim=1)], dim=1)
+
+    @functools.cache  # noqa: B019 - one value an operator, and operators are few
+    def bytes_per_pixel(self) -> float:
+        """Working memory in bytes for each input pixel: twice the largest input plus output of any layer, found by a dry
+        run on tensors without data. Twice, because the layer before is not freed yet and libraries keep scratch."""
+        side = max(64, self.minimum, self.multiple_of * 4)
+        side -= side % self.multiple_of
+        shadow = copy.deepcopy(self.net).to("meta")
+        largest = 0
+
+        def look(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            nonlocal largest
+            sizes = [t.numel() for t in (*inputs, output) if isinstance(t, Tensor)]
+            largest = max(largest, sum(sizes))
+
+        for module in shadow.modules():
+            module.register_forward_hook(look)
+        factor = self.scale if self.spec.grid == "output" else 1
+        with torch.no_grad():
+            shadow(torch.empty(1, self.spec.channels, side * factor, side * factor, device="meta"), **self.controls)
+        picture = 3 * 4 * (1 + self.scale**2) * 3  # the picture itself, its colour conversion and the result
+        return 2.0 * 4 * largest / side**2 + picture
+
+
+class EnsembleOperator:
+    """Geometric self-ensemble: the mean over the eight flips and quarter turns of the picture (Lim et al., CVPRW 2017)."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+        self.scale, self.tiling, self.half_safe = operator.scale, operator.tiling, operator.half_safe
+        self.multiple_of, self.minimum = operator.multiple_of, operator.minimum
+
+    def to(self, device: torch.device) -> EnsembleOperator:
+        self.operator = self.operator.to(device)
+        return self
+
+    def bytes_per_pixel(self) -> float:
+        return self.operator.bytes_per_pixel()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for turn in range(4):
+            for mirrored in (False, True):
+                y = torch.rot90(x, turn, (-2, -1))
+                y = self.operator(y.flip(-1) if mirrored else y)
+                y = torch.rot90(y.flip(-1) if mirrored else y, -turn, (-2, -1))
+                total = y if total is None else total + y
+        assert total is not None
+        return total / 8

@@ -1,0 +1,78 @@
+"""Where tiles lie: pure geometry, derived from a network's promise. Nobody types a pad."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from restora.networks.spec import Tiling
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the input that one call of the network is responsible for (`top`, `left`, `bottom`, `right`), and
+    the larger one that the network has to see for it. Both lie inside the picture: where the picture ends, the network
+    pads as it would for the whole picture."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    read_top: int
+    read_left: int
+    read_bottom: int
+    read_right: int
+
+    @property
+    def pixels(self) -> int:
+        """Input pixels that the tile contributes."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
+def halo(tiling: Tiling, margin: int = 0) -> int:
+    """Input pixels around a tile that influence it: the promise's radius plus a caller's margin, on the window grid."""
+    reach = tiling.radius + margin
+    return math.ceil(reach / tiling.window) * tiling.window if reach else 0
+
+
+def tile_at(top: int, left: int, bottom: int, right: int, height: int, width: int, reach: int) -> Tile:
+    """The tile with that core in a picture of that size."""
+    return Tile(
+        top, left, bottom, right,
+        max(0, top - reach), max(0, left - reach), min(height, bottom + reach), min(width, right + reach),
+    )
+
+
+def plan(height: int, width: int, size: int, tiling: Tiling, margin: int = 0) -> list[Tile]:
+    """Tiles of about `size` pixels a side that cover a picture, row by row.
+
+    The picture is divided evenly, so that no sliver is left at its end; cores begin on multiples of the promise's
+    window.
+    """
+    reach = halo(tiling, margin)
+    rows, columns = (_cuts(length, size, tiling.window) for length in (height, width))
+    return [
+        tile_at(top, left, bottom, right, height, width, reach)
+        for top, bottom in zip(rows, rows[1:], strict=False)
+        for left, right in zip(columns, columns[1:], strict=False)
+    ]
+
+
+def _cuts(length: int, size: int, window: int) -> list[int]:
+    size = max(window, size // window * window)
+    count = max(1, math.ceil(length / size))
+    step = math.ceil(length / count / window) * window
+    return [*range(0, length, step), length]
+
+
+def halves(tile: Tile, height: int, width: int, window: int, reach: int) -> list[Tile]:
+    """The tile cut in two along its longer side, on the window grid; the tile itself when it cannot be cut."""
+    tall, wide = tile.bottom - tile.top, tile.right - tile.left
+    middle = math.ceil(max(tall, wide) / 2 / window) * window
+    if middle >= max(tall, wide):
+        return [tile]
+    if tall >= wide:
+        boxes = [(tile.top, tile.left, tile.top + middle, tile.right), (tile.top + middle, tile.left, tile.bottom, tile.right)]
+    else:
+        boxes = [(tile.top, tile.left, tile.bottom, tile.left + middle), (tile.top, tile.left + middle, tile.bottom, tile.right)]
+    return [tile_at(*box, height, width, reach) for box in boxes]
