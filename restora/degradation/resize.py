@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -54,7 +56,10 @@ def _bands(
     index = torch.floor(centre - width / 2).to(torch.int64)[:, None] + torch.arange(taps)
     distance = centre[:, None] - index
     if method == "nearest":
-        index, weight = torch.floor(centre + 0.5).to(torch.int64)[:, None], torch.ones(out_length, 1, dtype=torch.float64)
+        index, weight = (
+            torch.floor(centre + 0.5).to(torch.int64)[:, None],
+            torch.ones(out_length, 1, dtype=torch.float64),
+        )
     else:
         weight = kernel(distance * scale) if shrink else kernel(distance)
         weight = weight / weight.sum(1, keepdim=True)
@@ -134,8 +139,51 @@ def resize(
     return _along_height(_along_width(x, across), down)
 
 
+@dataclass(frozen=True)
+class Strip:
+    """Some rows of a resampled picture (`top`, `bottom`) and the input rows that they need."""
+
+    top: int
+    bottom: int
+    read_top: int
+    read_bottom: int
+    down: Tensor
+    across: tuple[tuple[int, int, Tensor], ...]
+
+    def apply(self, x: Tensor) -> Tensor:
+        """`... x (read_bottom - read_top) x W` -> `... x (bottom - top) x out_W`."""
+        return _along_width(self.down.to(x) @ x, self.across)
+
+
+class Strips:
+    """The work of `resize` to a size, cut into strips of rows: for pictures that do not fit into memory as floats.
+
+    >>> x = torch.rand(1, 3, 100, 40)
+    >>> parts = [s.apply(x[..., s.read_top : s.read_bottom, :]) for s in Strips(100, 40, (130, 52))]
+    >>> bool((torch.cat(parts, dim=-2) - resize(x, size=(130, 52))).abs().max() < 1e-5)
+    True
+    """
+
+    def __init__(
+        self, height: int, width: int, size: tuple[int, int], method: Method = "bicubic", antialias: bool = True
+    ) -> None:
+        (out_h, scale_h), (out_w, scale_w) = _plan(height, width, None, size)
+        self._down = _bands(height, out_h, scale_h, method, antialias, "symmetric")
+        self._across = _bands(width, out_w, scale_w, method, antialias, "symmetric")
+
+    def __iter__(self) -> Iterator[Strip]:
+        top = 0
+        for low, high, matrix in self._down:
+            yield Strip(top, top + len(matrix), low, high, matrix, self._across)
+            top += len(matrix)
+
+
 def resize_uint8(
-    x: Tensor, scale: float | None = None, size: tuple[int, int] | None = None, method: Method = "bicubic", antialias: bool = True
+    x: Tensor,
+    scale: float | None = None,
+    size: tuple[int, int] | None = None,
+    method: Method = "bicubic",
+    antialias: bool = True,
 ) -> Tensor:
     """MATLAB's `imresize` of 8-bit images, as the public low-resolution benchmark files were made: the height first,
     rounded and clipped to 8 bits before the width, borders replicated.

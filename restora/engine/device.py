@@ -28,7 +28,9 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UsageError(f"'{name}' is no device; use auto, cpu, cuda, cuda:1 or mps.") from error
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not present.get(device.type, False):
-        raise UsageError(f"There is no {device.type} device here; `restora doctor` lists what there is. Use --device cpu.")
+        raise UsageError(
+            f"There is no {device.type} device here; `restora doctor` lists what there is. Use --device cpu."
+        )
     return device
 
 
@@ -77,7 +79,9 @@ def _control_group_room() -> int:
         if limit == "max":
             return 1 << 62
         # the page cache counts as used, but gives way
-        cache = next(int(li.split()[1]) for li in (root / "memory.stat").read_text().splitlines() if li.startswith("file "))
+        cache = next(
+            int(li.split()[1]) for li in (root / "memory.stat").read_text().splitlines() if li.startswith("file ")
+        )
         return max(0, int(limit) - int((root / "memory.current").read_text()) + cache)
     except (OSError, ValueError, StopIteration):
         return 1 << 62

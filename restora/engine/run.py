@@ -134,7 +134,9 @@ def run(
             continue
         if not bool(torch.isfinite(result).all()):
             if dtype == torch.float32:
-                raise NumericalError(f"The network returns NaN or infinity in float32 (tile at {tile.left}, {tile.top}); its weights are damaged.")
+                raise NumericalError(
+                    f"The network returns NaN or infinity in float32 (tile at {tile.left}, {tile.top}); its weights are damaged."
+                )
             message = f"{report.precision} gave NaN or infinity; the computation goes on in float32."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             report.notes.append(message)
@@ -163,7 +165,12 @@ def tile_size(operator: Operator, device: torch.device, wanted: int | None = Non
 
 
 def _attempt(
-    operator: Operator, source: np.ndarray, tile: tiles.Tile, device: torch.device, dtype: torch.dtype, decode: Convert | None
+    operator: Operator,
+    source: np.ndarray,
+    tile: tiles.Tile,
+    device: torch.device,
+    dtype: torch.dtype,
+    decode: Convert | None,
 ) -> Tensor | None:
     """The operator's result on what the tile reads, or None when memory ran out."""
     try:
@@ -174,7 +181,10 @@ def _attempt(
             y = operator(x)
         y = y[..., : height * operator.scale, : width * operator.scale]
         top, left = (tile.top - tile.read_top) * operator.scale, (tile.left - tile.read_left) * operator.scale
-        bottom, right = top + (tile.bottom - tile.top) * operator.scale, left + (tile.right - tile.left) * operator.scale
+        bottom, right = (
+            top + (tile.bottom - tile.top) * operator.scale,
+            left + (tile.right - tile.left) * operator.scale,
+        )
         return y[..., top:bottom, left:right].float().cpu()
     except (torch.OutOfMemoryError, MemoryError):
         return None
@@ -221,7 +231,9 @@ def store(y: Tensor, dtype: Any, encode: Convert | None = None) -> np.ndarray:
 
 
 def _store(result: Tensor, target: np.ndarray, tile: tiles.Tile, scale: int, encode: Convert | None) -> None:
-    target[tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale] = store(result, target.dtype, encode)
+    target[tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale] = store(
+        result, target.dtype, encode
+    )
 
 
 def _pad(x: Tensor, multiple_of: int, minimum: int) -> Tensor:

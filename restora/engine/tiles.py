@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -38,8 +39,14 @@ def halo(tiling: Tiling, margin: int = 0) -> int:
 def tile_at(top: int, left: int, bottom: int, right: int, height: int, width: int, reach: int) -> Tile:
     """The tile with that core in a picture of that size."""
     return Tile(
-        top, left, bottom, right,
-        max(0, top - reach), max(0, left - reach), min(height, bottom + reach), min(width, right + reach),
+        top,
+        left,
+        bottom,
+        right,
+        max(0, top - reach),
+        max(0, left - reach),
+        min(height, bottom + reach),
+        min(width, right + reach),
     )
 
 
@@ -53,8 +60,8 @@ def plan(height: int, width: int, size: int, tiling: Tiling, margin: int = 0) ->
     rows, columns = (_cuts(length, size, tiling.window) for length in (height, width))
     return [
         tile_at(top, left, bottom, right, height, width, reach)
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)
     ]
 
 
@@ -72,7 +79,13 @@ def halves(tile: Tile, height: int, width: int, window: int, reach: int) -> list
     if middle >= max(tall, wide):
         return [tile]
     if tall >= wide:
-        boxes = [(tile.top, tile.left, tile.top + middle, tile.right), (tile.top + middle, tile.left, tile.bottom, tile.right)]
+        boxes = [
+            (tile.top, tile.left, tile.top + middle, tile.right),
+            (tile.top + middle, tile.left, tile.bottom, tile.right),
+        ]
     else:
-        boxes = [(tile.top, tile.left, tile.bottom, tile.left + middle), (tile.top, tile.left + middle, tile.bottom, tile.right)]
+        boxes = [
+            (tile.top, tile.left, tile.bottom, tile.left + middle),
+            (tile.top, tile.left + middle, tile.bottom, tile.right),
+        ]
     return [tile_at(*box, height, width, reach) for box in boxes]

@@ -29,14 +29,24 @@ class TilingError:
         return self.largest <= (1e-5 if self.tiling.kind == "exact" else 2 / 255)
 
 
-def verify_tiling(operator: Operator, picture: np.ndarray, tile: int, settings: Settings = Settings(device="cpu", precision="float32")) -> TilingError:
+def verify_tiling(
+    operator: Operator, picture: np.ndarray, tile: int, settings: Settings = Settings(device="cpu", precision="float32")
+) -> TilingError:
     """Runs `operator` on a float32 picture `H x W x C` in one piece and in tiles, and compares."""
     height, width = picture.shape[:2]
     whole, _ = run(operator, picture, settings=_with(settings, 0))
     tiled, report = run(operator, picture, settings=_with(settings, tile))
     # relative to the output's own range: weights that were never trained need not stay in [0, 1]
     difference = np.abs(tiled.astype(np.float64) - whole) / max(1.0, float(np.abs(whole).max()))
-    return TilingError(operator.tiling, height, width, tile, report.tiles, float(difference.max()), float(np.sqrt(np.mean(difference**2))))
+    return TilingError(
+        operator.tiling,
+        height,
+        width,
+        tile,
+        report.tiles,
+        float(difference.max()),
+        float(np.sqrt(np.mean(difference**2))),
+    )
 
 
 def _with(settings: Settings, tile: int) -> Settings:

@@ -84,7 +84,9 @@ def ssim(a: Any, b: Any, protocol: str, scale: int | None = None) -> float:
     """
     x, y = _planes(a, b, protocol, scale)
     if min(x.shape[:2]) < 11:
-        raise UsageError(f"SSIM needs at least 11x11 pixels after the border is cut; there are {x.shape[1]}x{x.shape[0]}.")
+        raise UsageError(
+            f"SSIM needs at least 11x11 pixels after the border is cut; there are {x.shape[1]}x{x.shape[0]}."
+        )
     return float(np.mean([_ssim_plane(x[..., c], y[..., c]) for c in range(x.shape[2])]))
 
 

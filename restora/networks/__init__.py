@@ -1,9 +1,33 @@
 """Networks: one file a paper. Build, identify and load them; nothing here knows of files or devices."""
 
-from restora.networks.registry import Family, Identified, create, families, family_of, identify, load_state, shared_keys, unwrap, variants
+from restora.networks.registry import (
+    Family,
+    Identified,
+    create,
+    families,
+    family_of,
+    identify,
+    load_state,
+    shared_keys,
+    unwrap,
+    variants,
+)
 from restora.networks.spec import NetworkSpec, Tiling, aligned, exact, global_
 
 __all__ = [
-    "Family", "Identified", "NetworkSpec", "Tiling", "aligned", "create", "exact", "families", "family_of", "global_",
-    "identify", "load_state", "shared_keys", "unwrap", "variants",
+    "Family",
+    "Identified",
+    "NetworkSpec",
+    "Tiling",
+    "aligned",
+    "create",
+    "exact",
+    "families",
+    "family_of",
+    "global_",
+    "identify",
+    "load_state",
+    "shared_keys",
+    "unwrap",
+    "variants",
 ]

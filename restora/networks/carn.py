@@ -14,7 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from restora.networks.layers import (
-    DIV2K_MEAN, AddRelu, CascadeForm, MeanShift, MultiScaleUpsampler, cascade, upsampled_radius,
+    DIV2K_MEAN,
+    AddRelu,
+    CascadeForm,
+    MeanShift,
+    MultiScaleUpsampler,
+    cascade,
+    upsampled_radius,
 )
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, exact
@@ -24,7 +30,9 @@ class _Residual(AddRelu):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 3, padding=1)
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
         )
 
 
@@ -34,8 +42,10 @@ class _EfficientResidual(AddRelu):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=groups), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, groups=groups), nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=groups),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=groups),
+            nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 1),
         )
 
@@ -86,8 +96,14 @@ class CARN(nn.Module):
     paper = "Ahn et al., ECCV 2018"
 
     def __init__(
-        self, scale: int | None = None, groups: int | None = None, recursive: bool | None = None, blocks: int = 3, units: int = 3,
-        channels: int = 64, form: CascadeForm = "published",
+        self,
+        scale: int | None = None,
+        groups: int | None = None,
+        recursive: bool | None = None,
+        blocks: int = 3,
+        units: int = 3,
+        channels: int = 64,
+        form: CascadeForm = "published",
     ) -> None:
         super().__init__()
         recursive = groups is not None if recursive is None else recursive
@@ -107,7 +123,9 @@ class CARN(nn.Module):
     def forward(self, x: Tensor, scale: int | None = None) -> Tensor:
         numbers = range(1, self.blocks + 1)
         x = self.entry(self.sub_mean(x))
-        y = cascade(x, [self.get_submodule(f"b{n}") for n in numbers], [self.get_submodule(f"c{n}") for n in numbers], self.form)
+        y = cascade(
+            x, [self.get_submodule(f"b{n}") for n in numbers], [self.get_submodule(f"c{n}") for n in numbers], self.form
+        )
         y = x + y if self.global_residual else y
         return self.add_mean(self.exit(self.upsample(y, scale)))
 
@@ -120,7 +138,7 @@ def count_modules(state: Mapping[str, Tensor], pattern: str) -> int:
     return n
 
 
-def identify_scale(state: Mapping[str, Tensor]) -> int | None | bool:
+def identify_scale(state: Mapping[str, Tensor]) -> int | bool | None:
     """The single scale of the upsampler, None for a multi-scale one, False if there is neither."""
     if "upsample.up2.body.0.weight" in state and "upsample.up4.body.3.weight" in state:
         return None
@@ -131,7 +149,10 @@ def identify_scale(state: Mapping[str, Tensor]) -> int | None | bool:
 
 
 def _identify(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    if not {"entry.weight", "exit.weight", "c1.body.0.weight", "b1.b1.body.0.weight", "b1.c1.body.0.weight"} <= state.keys():
+    if (
+        not {"entry.weight", "exit.weight", "c1.body.0.weight", "b1.b1.body.0.weight", "b1.c1.body.0.weight"}
+        <= state.keys()
+    ):
         return None
     scale = identify_scale(state)
     if scale is False or state["entry.weight"].shape[1] != 3:
@@ -143,7 +164,9 @@ def _identify(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         "scale": scale,
         "groups": channels // state["b1.b1.body.0.weight"].shape[1] if efficient else None,
         "recursive": units > 1 and "b1.b2.body.0.weight" not in state,
-        "blocks": count_modules(state, "c{}.body.0.weight"), "units": units, "channels": channels,
+        "blocks": count_modules(state, "c{}.body.0.weight"),
+        "units": units,
+        "channels": channels,
     }
 
 
@@ -151,7 +174,8 @@ FAMILY = Family(
     name="carn",
     build=CARN,
     variants={
-        "carn": {"recursive": False}, "carn_m": {"groups": 4, "recursive": True},
+        "carn": {"recursive": False},
+        "carn_m": {"groups": 4, "recursive": True},
         **{f"carn_x{s}": {"scale": s, "recursive": False} for s in (2, 3, 4)},
         **{f"carn_m_x{s}": {"scale": s, "groups": 4, "recursive": True} for s in (2, 3, 4)},
     },

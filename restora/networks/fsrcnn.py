@@ -30,7 +30,10 @@ class FSRCNN(nn.Module):
     def __init__(self, scale: int, d: int = 56, s: int = 12, m: int = 4) -> None:
         super().__init__()
         self.spec = NetworkSpec(
-            task="super-resolution", scales=(scale,), channels=1, colour="luma",
+            task="super-resolution",
+            scales=(scale,),
+            channels=1,
+            colour="luma",
             # 5x5 and m 3x3 convolutions, then the deconvolution's taps that reach over an input pixel
             tiling=exact(2 + m + math.ceil(4 / scale)),
             source="Dong et al., ECCV 2016",
@@ -61,7 +64,9 @@ def _identify(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     first, last = state.get("first_part.0.weight"), state.get("last_part.weight")
     if first is None or last is None or "mid_part.0.weight" not in state or tuple(last.shape[1:]) != (1, 9, 9):
         return None
-    mappings = sum(1 for key, value in state.items() if key.startswith("mid_part.") and tuple(value.shape[2:]) == (3, 3))
+    mappings = sum(
+        1 for key, value in state.items() if key.startswith("mid_part.") and tuple(value.shape[2:]) == (3, 3)
+    )
     # 3x3 .. 9x9: nothing in the shapes depends on the scale
     return {"d": first.shape[0], "s": state["mid_part.0.weight"].shape[0], "m": mappings}
 

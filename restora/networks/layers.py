@@ -39,7 +39,11 @@ class PixelShuffleUpsampler(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for step in upsampling_steps(scale):
-            layers += [nn.Conv2d(channels, channels * step * step, 3, padding=1, groups=groups), nn.ReLU(inplace=True), nn.PixelShuffle(step)]
+            layers += [
+                nn.Conv2d(channels, channels * step * step, 3, padding=1, groups=groups),
+                nn.ReLU(inplace=True),
+                nn.PixelShuffle(step),
+            ]
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -47,7 +47,9 @@ class _CascadingBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         numbers = range(1, self.units + 1)
-        return cascade(x, [self.get_submodule(f"b{n}") for n in numbers], [self.get_submodule(f"c{n}") for n in numbers], self.form)
+        return cascade(
+            x, [self.get_submodule(f"b{n}") for n in numbers], [self.get_submodule(f"c{n}") for n in numbers], self.form
+        )
 
 
 def _fusion(parts: int, channels: int) -> nn.Module:
@@ -73,10 +75,13 @@ def _identify(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     mobile = "b1.b1.pw.weight" in state
     first, second = state["b1.b1.conv1.weight"], state.get("b1.b2.conv1.weight")
     return {
-        "scale": scale, "groups": channels // first.shape[1] if mobile else None,
+        "scale": scale,
+        "groups": channels // first.shape[1] if mobile else None,
         # a shared block is listed once (our files) or as equal tensors (published ones)
         "recursive": mobile and (second is None or bool((first == second).all())),
-        "blocks": count_modules(state, "c{}.weight"), "units": count_modules(state, "b1.c{}.weight"), "channels": channels,
+        "blocks": count_modules(state, "c{}.weight"),
+        "units": count_modules(state, "b1.c{}.weight"),
+        "channels": channels,
     }
 
 
@@ -84,7 +89,8 @@ FAMILY = Family(
     name="pcarn",
     build=PCARN,
     variants={
-        "pcarn": {"recursive": False}, "pcarn_m": {"groups": 4, "recursive": True},
+        "pcarn": {"recursive": False},
+        "pcarn_m": {"groups": 4, "recursive": True},
         **{f"pcarn_x{s}": {"scale": s, "recursive": False} for s in (2, 3, 4)},
         **{f"pcarn_m_x{s}": {"scale": s, "groups": 4, "recursive": True} for s in (2, 3, 4)},
     },

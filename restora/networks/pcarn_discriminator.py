@@ -34,14 +34,21 @@ class PatchDiscriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, padding=1), nn.LeakyReLU(0.01, inplace=True)]
         channels = 64
         for kernel, maps, step in _LAYERS:
-            layers.append(nn.Sequential(
-                nn.Conv2d(channels, maps, kernel, stride=step, padding=1), nn.BatchNorm2d(maps), nn.LeakyReLU(0.01, inplace=True)
-            ))
+            layers.append(
+                nn.Sequential(
+                    nn.Conv2d(channels, maps, kernel, stride=step, padding=1),
+                    nn.BatchNorm2d(maps),
+                    nn.LeakyReLU(0.01, inplace=True),
+                )
+            )
             radius, stride, channels = radius + (kernel // 2) * stride, stride * step, maps
         layers += [nn.Conv2d(channels, 1, 3, padding=1), nn.Sigmoid()]
         self.body = nn.Sequential(*layers)
         self.spec = NetworkSpec(
-            task="discriminator", tiling=exact((radius + stride) * downsample), minimum=8 * downsample, half_safe=False,
+            task="discriminator",
+            tiling=exact((radius + stride) * downsample),
+            minimum=8 * downsample,
+            half_safe=False,
             source="Ahn et al., Pattern Recognition 2022",
         )
 

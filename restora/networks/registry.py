@@ -24,7 +24,17 @@ State = Mapping[str, Tensor]
 
 # Where training programs hide the weights, in the order in which they are preferred (EMA first), and the
 # prefixes that wrappers put before every key.
-_WRAPPERS = ("params_ema", "params-ema", "model_state_dict", "state_dict", "params", "model", "net", "generator", "g_ema")
+_WRAPPERS = (
+    "params_ema",
+    "params-ema",
+    "model_state_dict",
+    "state_dict",
+    "params",
+    "model",
+    "net",
+    "generator",
+    "g_ema",
+)
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "generator_ema.", "generator.")
 
 
@@ -93,7 +103,9 @@ def family_of(variant: str) -> Family:
     if family is None:
         near = difflib.get_close_matches(variant, _by_variant(), n=4, cutoff=0.4)
         hint = f" Nearest: {', '.join(near)}." if near else ""
-        raise UsageError(f"There is no network variant called '{variant}'.{hint} `restora.networks.variants()` lists all.")
+        raise UsageError(
+            f"There is no network variant called '{variant}'.{hint} `restora.networks.variants()` lists all."
+        )
     return family
 
 
@@ -126,7 +138,9 @@ def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         state = state[key]
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise UnknownArchitecture("The file holds no tensors under any of the usual names, so it is no checkpoint of a network.")
+        raise UnknownArchitecture(
+            "The file holds no tensors under any of the usual names, so it is no checkpoint of a network."
+        )
     stripped = True
     while stripped:
         stripped = False
@@ -150,7 +164,8 @@ def identify(checkpoint: Mapping[str, Any]) -> Identified:
             continue
         known = _defaults(family)
         candidates = tuple(
-            name for name, preset in family.variants.items()
+            name
+            for name, preset in family.variants.items()
             if all({**known, **preset}.get(key) == value for key, value in config.items())
         )
         return Identified(candidates[0] if candidates else "", config, candidates, family.name)
@@ -197,7 +212,9 @@ def load_state(net: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
         if key not in state and first in state:
             state[key] = state[first]
         elif key in state and first in state and not torch.equal(state[key], state[first]):
-            raise StateMismatch(f"'{key}' and '{first}' are one shared tensor in this network, but the checkpoint holds two different ones.")
+            raise StateMismatch(
+                f"'{key}' and '{first}' are one shared tensor in this network, but the checkpoint holds two different ones."
+            )
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]

@@ -24,8 +24,13 @@ class SRCNN(nn.Module):
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
         self.spec = NetworkSpec(
-            task="super-resolution", scales=(2, 3, 4), channels=channels, colour="luma" if channels == 1 else "rgb",
-            grid="output", tiling=exact(4 + 2 + 2), source="Dong et al., TPAMI 2016",
+            task="super-resolution",
+            scales=(2, 3, 4),
+            channels=channels,
+            colour="luma" if channels == 1 else "rgb",
+            grid="output",
+            tiling=exact(4 + 2 + 2),
+            source="Dong et al., TPAMI 2016",
         )
         self.conv1 = nn.Conv2d(channels, 64, 9, padding=4)
         self.conv2 = nn.Conv2d(64, 32, 5, padding=2)

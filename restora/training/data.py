@@ -53,7 +53,9 @@ class Photographs:
                 if min(image.shape[:2]) >= smallest:
                     self.images.append(image)
         if not self.images:
-            raise RecipeError(f"No 8-bit colour photograph of at least {smallest} pixels a side was found in '{folder}'.")
+            raise RecipeError(
+                f"No 8-bit colour photograph of at least {smallest} pixels a side was found in '{folder}'."
+            )
         self.checksum = digest.hexdigest()
         self.files = len(files)
         areas = np.array([i.shape[0] * i.shape[1] for i in self.images], dtype=np.float64)

@@ -22,7 +22,9 @@ class Network(_Part):
     """Which network, and where its first weights come from."""
 
     variant: str
-    init_from: str | None = Field(None, description="name of another run in the same folder; tensors of equal name and shape are taken over")
+    init_from: str | None = Field(
+        None, description="name of another run in the same folder; tensors of equal name and shape are taken over"
+    )
     reinitialise: list[str] = Field([], description="key prefixes that keep their fresh initialisation all the same")
 
 
@@ -127,3 +129,35 @@ def _override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise RecipeError(f"The override '{override}' goes through '{parent}', which is no group of keys.")
     node[last] = yaml.safe_load(value)
+
+
+def find_recipe(name: str) -> Path:
+    """The path of a recipe: a file, or the name of one that is bundled.
+
+    Raises:
+        RecipeError: neither; the sentence lists the bundled ones.
+    """
+    bundled = Path(__file__).parent / "recipes"
+    for path in (Path(name), bundled / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise RecipeError(
+        f"There is no recipe '{name}'; bundled ones are {', '.join(sorted(p.stem for p in bundled.glob('*.yaml')))}."
+    )
+
+
+def seconds(text: str) -> float:
+    """A time limit such as ``90s``, ``25m`` or ``2h`` in seconds.
+
+    >>> seconds("25m")
+    1500.0
+
+    Raises:
+        RecipeError: another form.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = text[:-1], text[-1:]
+    try:
+        return float(number) * units[unit]
+    except (ValueError, KeyError) as error:
+        raise RecipeError(f"A time limit has the form 90s, 25m or 2h, not '{text}'.") from error

@@ -49,8 +49,14 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: Recipe, data: str | Path, validation: str | Path, folder: str | Path, threads: int | None = None,
-        device: str = "cpu", report: Callable[[dict[str, Any]], None] = lambda line: None,
+        self,
+        recipe: Recipe,
+        data: str | Path,
+        validation: str | Path,
+        folder: str | Path,
+        threads: int | None = None,
+        device: str = "cpu",
+        report: Callable[[dict[str, Any]], None] = lambda line: None,
     ) -> None:
         keep_freed_memory()
         self.threads = set_threads(threads)
@@ -73,11 +79,15 @@ class Trainer:
             return
         path = runs / source / "best.pt"
         if not path.is_file():
-            raise RecipeError(f"The recipe starts from the run '{source}', but there is no '{path}'; train that one first.")
+            raise RecipeError(
+                f"The recipe starts from the run '{source}', but there is no '{path}'; train that one first."
+            )
         state = networks.unwrap(torch.load(path, map_location="cpu", weights_only=True))
         own = net.state_dict()
         skip = tuple(self.recipe.network.reinitialise)
-        taken = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not (skip and k.startswith(skip))}
+        taken = {
+            k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not (skip and k.startswith(skip))
+        }
         net.load_state_dict(taken, strict=False)
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -156,9 +166,15 @@ class Trainer:
             self.best = score
             self._write("best.pt", {"params_ema": self.averaged_state(), "step": self.step, "validation": score})
         line = {
-            "step": self.step, "steps": self.recipe.steps, "loss": round(loss, 6), "validation": round(score, 4),
-            "bicubic": round(plain, 4), "best": round(self.best, 4), "lr": learning_rate(self.recipe, self.step),
-            "seconds": round(self.seconds, 1), "steps_per_second": round(self.step / max(self.seconds, 1e-9), 2),
+            "step": self.step,
+            "steps": self.recipe.steps,
+            "loss": round(loss, 6),
+            "validation": round(score, 4),
+            "bicubic": round(plain, 4),
+            "best": round(self.best, 4),
+            "lr": learning_rate(self.recipe, self.step),
+            "seconds": round(self.seconds, 1),
+            "steps_per_second": round(self.step / max(self.seconds, 1e-9), 2),
             "data_share": round(data_seconds / max(self.seconds / self.step * steps, 1e-9), 3),
         }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -204,17 +220,27 @@ class Trainer:
         record.write_text(yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
     def _save(self) -> None:
-        self._write("latest.pt", {
-            "recipe": self.recipe.model_dump(mode="json"), "step": self.step, "seconds": self.seconds, "best": self.best,
-            "params": self.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
-        })
+        self._write(
+            "latest.pt",
+            {
+                "recipe": self.recipe.model_dump(mode="json"),
+                "step": self.step,
+                "seconds": self.seconds,
+                "best": self.best,
+                "params": self.net.state_dict(),
+                "average": self.average,
+                "optimiser": self.optimiser.state_dict(),
+            },
+        )
 
     def _load(self, path: Path) -> None:
         saved = torch.load(path, map_location=self.device, weights_only=True)
         theirs, ours = saved["recipe"], self.recipe.model_dump(mode="json")
         changed = [k for k in ours if k not in ("steps", "description") and theirs.get(k) != ours[k]]
         if changed:
-            raise RecipeError(f"'{path}' was trained by another recipe ({', '.join(changed)} differ); use another name or remove it.")
+            raise RecipeError(
+                f"'{path}' was trained by another recipe ({', '.join(changed)} differ); use another name or remove it."
+            )
         self.step, self.seconds, self.best = saved["step"], saved["seconds"], saved["best"]
         self.net.load_state_dict(saved["params"])
         self.average = saved["average"]

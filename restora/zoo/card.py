@@ -88,12 +88,16 @@ def read_card(path: Path) -> Card:
         return Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
-        raise WeightsError(f"The card '{path}' is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        raise WeightsError(
+            f"The card '{path}' is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise WeightsError(f"The card '{path}' cannot be read: {str(error).splitlines()[0]}.") from error
 
 
 def write_card(card: Card, path: Path) -> None:
     """Writes a card, leaving out what has its default value."""
-    text = yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.safe_dump(
+        card.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=110
+    )
     path.write_text(text, encoding="utf-8")

@@ -42,8 +42,20 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
             f"'{path}' holds more than tensors and would have to run code to be loaded, so it was refused. "
             "Ask its author for a safetensors file, or for a plain state dict."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"'{path}' is damaged or no PyTorch checkpoint: {str(error).splitlines()[0] if str(error) else 'unreadable'}.") from error
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        UnicodeDecodeError,
+    ) as error:
+        raise WeightsError(
+            f"'{path}' is damaged or no PyTorch checkpoint: {str(error).splitlines()[0] if str(error) else 'unreadable'}."
+        ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"'{path}' holds a {type(content).__name__}, not a state dict.")
     return dict(content), {}
@@ -66,7 +78,9 @@ def write_weights(net: nn.Module, path: Path, metadata: Mapping[str, str]) -> No
     from restora.networks import shared_keys
 
     repeated = shared_keys(net)
-    state: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items() if k not in repeated}
+    state: dict[str, Tensor] = {
+        k: v.detach().cpu().contiguous() for k, v in net.state_dict().items() if k not in repeated
+    }
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata=dict(metadata))
 

@@ -48,16 +48,21 @@ def cards() -> dict[str, Card]:
     return found
 
 
-def list_models(pattern: str = "*", task: str | None = None, licence: str | None = None, bundled: bool | None = None) -> list[Card]:
+def list_models(
+    pattern: str = "*", task: str | None = None, licence: str | None = None, bundled: bool | None = None
+) -> list[Card]:
     """Cards whose name matches a shell pattern and whose fields are as asked, sorted by name.
 
     Args:
         task: for example ``super-resolution``. licence: a shell pattern on the SPDX expression.
     """
     return [
-        card for name, card in sorted(cards().items())
-        if fnmatch.fnmatch(name, pattern) and (task is None or card.task == task)
-        and (licence is None or fnmatch.fnmatch(card.licence, licence)) and (bundled is None or card.bundled == bundled)
+        card
+        for name, card in sorted(cards().items())
+        if fnmatch.fnmatch(name, pattern)
+        and (task is None or card.task == task)
+        and (licence is None or fnmatch.fnmatch(card.licence, licence))
+        and (bundled is None or card.bundled == bundled)
     ]
 
 
@@ -75,7 +80,9 @@ def find(name: str) -> Card:
         return next((card for card in of_variant if card.tag == "restora"), of_variant[0])
     near = difflib.get_close_matches(name, [*known, *(c.variant for c in known.values())], n=4, cutoff=0.4)
     hint = f" Nearest: {', '.join(dict.fromkeys(near))}." if near else ""
-    raise UnknownModel(f"There is no model called '{name}'.{hint} `restora models list` shows all; a path to a checkpoint works too.")
+    raise UnknownModel(
+        f"There is no model called '{name}'.{hint} `restora models list` shows all; a path to a checkpoint works too."
+    )
 
 
 def siblings(card: Card) -> list[Card]:
@@ -105,7 +112,11 @@ def weight_path(card: Card) -> Path:
         path = folder / card.weights.file
         if path.is_file():
             return path
-    how = f"`restora models get {card.name}` fetches it" if card.weights.url else "it has to be imported again (`restora models import FILE`)"
+    how = (
+        f"`restora models get {card.name}` fetches it"
+        if card.weights.url
+        else "it has to be imported again (`restora models import FILE`)"
+    )
     raise WeightsError(f"The weights of '{card.name}' ({card.weights.file}) are not on this machine; {how}.")
 
 
@@ -162,7 +173,16 @@ def _settle(found: Any, metadata: dict[str, str], path: Path, scale: int | None)
         return found.variant
     if metadata.get("restora.variant") in found.candidates:
         return metadata["restora.variant"]
-    hints = [scale] if scale else [int(n) for n in re.findall(r"(?:^|[^0-9a-z])x([2-8])(?![0-9])|(?<![0-9])([2-8])x", path.stem.lower()) for n in n if n]
+    hints = (
+        [scale]
+        if scale
+        else [
+            int(n)
+            for n in re.findall(r"(?:^|[^0-9a-z])x([2-8])(?![0-9])|(?<![0-9])([2-8])x", path.stem.lower())
+            for n in n
+            if n
+        ]
+    )
     matching = [c for c in found.candidates if any(c.endswith(f"_x{n}") for n in hints)]
     if len(matching) == 1:
         return matching[0]
@@ -201,8 +221,13 @@ def import_model(path: str | Path, name: str | None = None, licence: str = "unkn
     target = folder / "weights" / f"{full}.safetensors"
     write_weights(net, target, {"restora.variant": variant, "restora.source_sha256": file_sha256(path)})
     card = Card(
-        name=full, title=f"{variant} imported from {path.name}", variant=variant, task=spec.task,
-        family=networks.family_of(variant).name, scales=list(spec.scales), licence=licence,
+        name=full,
+        title=f"{variant} imported from {path.name}",
+        variant=variant,
+        task=spec.task,
+        family=networks.family_of(variant).name,
+        scales=list(spec.scales),
+        licence=licence,
         weights=Weights(file=target.name, sha256=file_sha256(target), bytes=target.stat().st_size),
         parameters=sum(p.numel() for p in net.parameters() if p.requires_grad),
     )
@@ -233,10 +258,12 @@ def fetch(card: Card, report: Callable[[int, int], None] = lambda done, total: N
     for url in card.weights.url:
         try:
             with atomic_path(folder / card.weights.file) as temporary:
-                with urllib.request.urlopen(url, timeout=30) as answer, Path(temporary).open("wb") as file:  # noqa: S310
+                with urllib.request.urlopen(url, timeout=30) as answer, Path(temporary).open("wb") as file:
                     _copy(answer, file, card.weights.bytes, report)
                 if (actual := file_sha256(temporary)) != card.weights.sha256:
-                    raise ChecksumMismatch(f"'{url}' gave another file than the card of '{card.name}' describes (SHA-256 {actual[:12]}...).")
+                    raise ChecksumMismatch(
+                        f"'{url}' gave another file than the card of '{card.name}' describes (SHA-256 {actual[:12]}...)."
+                    )
             return folder / card.weights.file
         except (urllib.error.URLError, OSError) as error:
             problems.append(f"{url}: {getattr(error, 'reason', error)}")
@@ -267,5 +294,3 @@ def remove(name: str) -> None:
 def looks_like_path(name: str) -> bool:
     """Whether a model is meant by path: it has a checkpoint's extension or a path separator, or is a file."""
     return name.endswith(_EXTENSIONS) or "/" in name or os.sep in name or Path(name).is_file()
-
-

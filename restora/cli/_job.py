@@ -1,0 +1,93 @@
+"""Runs a job for a command: from flags to an exit code."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from restora.restorers import Restorer
+
+
+class _Stop:
+    """Ctrl-C asks the job to stop after the tile in hand; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> _Stop:
+        self.previous = signal.signal(signal.SIGINT, self._ask)
+        self.previous_term = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        self.asked = True
+        typer.echo("Stopping after the current tile ... (Ctrl-C again stops at once)", err=True)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self.previous)
+        signal.signal(signal.SIGTERM, self.previous_term)
+
+
+def run(
+    restorer: Restorer,
+    inputs: list[str],
+    output: Path,
+    *,
+    suffix: str,
+    ext: str,
+    controls: dict[str, Any],
+    quality: int | None,
+    overwrite: bool,
+    recursive: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Expands the inputs, runs the job (or estimates it) and exits with the code that the outcome deserves."""
+    from restora import jobs
+    from restora.cli._report import reporter
+    from restora.io import WRITABLE
+
+    items = jobs.assign(jobs.expand(inputs, recursive), output, suffix, ext)
+    if dry_run:
+        _print_estimate(jobs.estimate(restorer, items, controls), as_json)
+        return
+    folder = output.parent if output.suffix.lower() in WRITABLE and not output.is_dir() else output
+    how = jobs.Output(folder, quality, overwrite=overwrite)
+    with _Stop() as stop, reporter(as_json) as report:
+        summary = jobs.run_job(restorer, items, how, controls, report, lambda: stop.asked)
+    if summary.cancelled:
+        raise typer.Exit(130)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _print_estimate(estimates: list[Any], as_json: bool) -> None:
+    import dataclasses
+    import json
+
+    from restora.cli._report import duration, size
+
+    for e in estimates:
+        if as_json:
+            data = {**dataclasses.asdict(e), "source": str(e.source), "target": str(e.target)}
+            typer.echo(json.dumps({"event": "estimate", **data}, ensure_ascii=False))
+        elif e.error:
+            typer.echo(f"would fail: {e.error}", err=True)
+        else:
+            sizes = f"{e.size[1]}x{e.size[0]} -> {e.output_size[1]}x{e.output_size[0]}"
+            typer.echo(f"{e.source} -> {e.target} ({sizes}, about {duration(e.seconds)}, {size(e.memory)})")
+    good = [e for e in estimates if not e.error]
+    if not as_json:
+        total, peak = sum(e.seconds for e in good), max((e.memory for e in good), default=0)
+        typer.echo(
+            f"{len(good)} of {len(estimates)} files, about {duration(total)}, peak memory about {size(peak)} above the program's own."
+        )
+    if len(good) < len(estimates):
+        raise typer.Exit(1)

@@ -1,0 +1,72 @@
+"""How long a job will take and how much memory it needs, before it is run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from restora.errors import RestoraError
+from restora.io import probe
+from restora.jobs.inputs import Item
+from restora.restorers import Restorer
+
+_SAMPLE = 192
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """For one file: size in and out (height, width), seconds, peak memory in bytes above the program's own; or an error."""
+
+    source: Path
+    target: Path
+    size: tuple[int, int] = (0, 0)
+    output_size: tuple[int, int] = (0, 0)
+    seconds: float = 0.0
+    memory: int = 0
+    error: str = ""
+
+
+def estimate(restorer: Restorer, items: Sequence[Item], controls: dict[str, Any]) -> list[Estimate]:
+    """Reads only the headers; the speed is measured on a small synthetic picture, once."""
+    checked = restorer.check_controls(controls)
+    rate, working = _speed(restorer, controls), _working_memory(restorer, checked)
+    found = []
+    for item in items:
+        try:
+            info = probe(item.source)
+        except RestoraError as error:
+            found.append(Estimate(item.source, item.target, error=str(error)))
+            continue
+        size = (info.height, info.width)
+        out = restorer.output_size(*size, checked)
+        pixel = (info.channels + info.has_alpha) * info.bit_depth // 8
+        # the input, a copy while it is decoded, the output and its encoded form
+        memory = size[0] * size[1] * pixel * 2 + int(out[0] * out[1] * pixel * 1.5) + working
+        found.append(Estimate(item.source, item.target, size, out, rate * size[0] * size[1], memory))
+    return found
+
+
+def _speed(restorer: Restorer, controls: dict[str, Any]) -> float:
+    """Seconds for an input pixel, after one run to warm up."""
+    sample = np.random.default_rng(0).integers(0, 256, (_SAMPLE, _SAMPLE, 3), dtype=np.uint8)
+    restorer(sample[:32, :32], **controls)
+    started = time.perf_counter()
+    restorer(sample, **controls)
+    return (time.perf_counter() - started) / _SAMPLE**2
+
+
+def _working_memory(restorer: Restorer, checked: Any) -> int:
+    """Bytes that the largest tile takes."""
+    from restora.engine import choose_device, tile_size
+    from restora.restorers import Upscaler
+
+    if not isinstance(restorer, Upscaler):
+        return 0
+    operator = restorer.operator(restorer.plan(checked).passes[0])
+    side = tile_size(operator, choose_device(restorer.settings.device), restorer.settings.tile)
+    return int(operator.bytes_per_pixel() * min(side, 4096) ** 2)

@@ -1,0 +1,20 @@
+"""Restorers: the one thing that everybody calls."""
+
+from restora.restorers.base import Controls, Report, Restoration, Restorer
+from restora.restorers.loading import load, restore
+from restora.restorers.scaling import ScalePlan, plan_scale
+from restora.restorers.upscale import Bicubic, UpscaleControls, Upscaler
+
+__all__ = [
+    "Bicubic",
+    "Controls",
+    "Report",
+    "Restoration",
+    "Restorer",
+    "ScalePlan",
+    "UpscaleControls",
+    "Upscaler",
+    "load",
+    "plan_scale",
+    "restore",
+]

@@ -1,0 +1,232 @@
+"""Enlarging: networks of one family, chained to the scale that was asked, and the plain bicubic baseline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from restora.engine import NetworkOperator, Progress, Settings, run
+from restora.io import Picture
+from restora.restorers.base import Controls, Report, Restorer
+from restora.restorers.buffers import allocate, resample
+from restora.restorers.scaling import ScalePlan, plan_scale
+
+
+class UpscaleControls(Controls):
+    """`scale` may be any number from 1 to 32; what no network makes directly is chained and resampled."""
+
+    scale: float | None = Field(None, ge=1, le=32, description="scale factor; the model's own when not given")
+    ensemble: bool = Field(
+        False, description="average over the eight flips and turns: eight times the work, slightly better"
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network that can be had for one scale."""
+
+    name: str
+    checksum: str
+    load: Callable[[], Any]
+
+
+class Upscaler(Restorer):
+    """Super-resolution by networks.
+
+    Args:
+        name: shown in reports. sources: scale -> where its network comes from; loaded when first used.
+        scale: what is taken when the caller names none. settings: device, precision, tile.
+    """
+
+    task = "super-resolution"
+    controls = UpscaleControls
+
+    def __init__(self, name: str, sources: Mapping[int, Source], scale: int, settings: Settings = Settings()) -> None:
+        self.name, self.sources, self.scale, self.settings = name, dict(sources), scale, settings
+        self._nets: dict[str, Any] = {}
+
+    @property
+    def scales(self) -> list[int]:
+        """Scales that a single pass makes."""
+        return sorted(self.sources)
+
+    @property
+    def fingerprint(self) -> str:
+        return "+".join(sorted({source.checksum for source in self.sources.values()}))
+
+    def plan(self, controls: UpscaleControls) -> ScalePlan:
+        """How the scale that is asked will be reached."""
+        return plan_scale(controls.scale if controls.scale is not None else self.scale, self.scales)
+
+    def operator(self, scale: int) -> NetworkOperator:
+        """The engine's operator for one pass."""
+        source = self.sources[scale]
+        if source.checksum not in self._nets:  # a multi-scale network is loaded once
+            self._nets[source.checksum] = source.load()
+        return NetworkOperator(self._nets[source.checksum], scale)
+
+    def output_size(self, height: int, width: int, controls: UpscaleControls) -> tuple[int, int]:
+        return _scaled(height, width, self.plan(controls))
+
+    def restore(
+        self,
+        picture: Picture,
+        controls: UpscaleControls,
+        progress: Callable[[Progress], None] | None,
+        cancelled: Callable[[], bool] | None,
+        settings: Settings | None,
+    ) -> tuple[Picture, Report]:
+        started = time.monotonic()
+        plan = self.plan(controls)
+        base = settings or self.settings
+        how = Settings(base.device, base.precision, base.tile, controls.ensemble or base.ensemble, base.threads)
+        report = Report(
+            self.name,
+            "+".join(dict.fromkeys(self.sources[p].checksum for p in plan.passes)),
+            plan.wanted,
+            plan.passes,
+            (picture.height, picture.width),
+            controls=controls.model_dump(exclude_none=True),
+        )
+        transform = picture.colour_transform()
+        decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
+        planes = 1 + (picture.alpha is not None and not _constant(picture.alpha))
+        meter = _Meter(progress, picture.height * picture.width, plan, planes)
+        size = _scaled(picture.height, picture.width, plan)
+        pixels = self._chain(picture.filled(), plan, size, how, decode, encode, meter, cancelled, report)
+        alpha = picture.alpha
+        if alpha is not None:
+            if _constant(alpha):
+                alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
+            else:
+                alpha = self._chain(alpha[..., None], plan, size, how, None, None, meter, cancelled, report)[..., 0]
+        if plan.sentence:
+            report.notes.insert(0, plan.sentence)
+        report.notes += picture.notes
+        report.output_size, report.seconds = (pixels.shape[0], pixels.shape[1]), time.monotonic() - started
+        return picture.replace(pixels=pixels, alpha=alpha), report
+
+    def _chain(
+        self,
+        source: np.ndarray,
+        plan: ScalePlan,
+        size: tuple[int, int],
+        settings: Settings,
+        decode: Any,
+        encode: Any,
+        meter: _Meter,
+        cancelled: Callable[[], bool] | None,
+        report: Report,
+    ) -> np.ndarray:
+        """All passes over one array. Between passes 16 bits are kept, so that rounding does not add up."""
+        dtype, current = source.dtype, source
+        between = np.dtype(np.uint16) if dtype == np.uint8 else dtype
+        for number, scale in enumerate(plan.passes, 1):
+            last = number == len(plan.passes) and plan.factor == 1
+            height, width = current.shape[0] * scale, current.shape[1] * scale
+            target = allocate((height, width, current.shape[2]), dtype if last else between)
+            current, ran = run(self.operator(scale), current, target, settings, decode, encode, meter.update, cancelled)
+            meter.advance(scale)
+            report.device, report.precision, report.tile = ran.device, ran.precision, max(report.tile, ran.tile)
+            report.tiles += ran.tiles
+            report.notes += [note for note in ran.notes if note not in report.notes]
+        if plan.factor != 1:
+            current = resample(current, size, dtype, decode, encode, cancelled)
+        return current
+
+
+class Bicubic(Restorer):
+    """Bicubic enlargement as MATLAB's `imresize` does it: the plain baseline that every model has to beat."""
+
+    name, task, controls = "bicubic", "super-resolution", UpscaleControls
+    scale = 4
+
+    def __init__(self, settings: Settings = Settings()) -> None:
+        self.settings = settings
+
+    @property
+    def fingerprint(self) -> str:
+        return "bicubic/1"
+
+    @property
+    def scales(self) -> list[int]:
+        """Nominal; any scale is made in one pass."""
+        return [2, 3, 4]
+
+    def output_size(self, height: int, width: int, controls: UpscaleControls) -> tuple[int, int]:
+        return _scaled(height, width, ScalePlan(controls.scale or self.scale, (1,), controls.scale or self.scale))
+
+    def restore(
+        self,
+        picture: Picture,
+        controls: UpscaleControls,
+        progress: Callable[[Progress], None] | None,
+        cancelled: Callable[[], bool] | None,
+        settings: Settings | None,
+    ) -> tuple[Picture, Report]:
+        started = time.monotonic()
+        size = self.output_size(picture.height, picture.width, controls)
+        transform = picture.colour_transform()
+        decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
+        pixels = resample(picture.filled(), size, picture.pixels.dtype, decode, encode, cancelled)
+        alpha = picture.alpha
+        if alpha is not None:
+            alpha = resample(alpha[..., None], size, alpha.dtype, cancelled=cancelled)[..., 0]
+        seconds = time.monotonic() - started
+        total = picture.height * picture.width
+        if progress is not None:
+            progress(Progress(total, total, seconds))
+        report = Report(
+            self.name,
+            "",
+            controls.scale or self.scale,
+            (),
+            (picture.height, picture.width),
+            size,
+            "cpu",
+            "float32",
+            seconds=seconds,
+            controls=controls.model_dump(exclude_none=True),
+            notes=list(picture.notes),
+        )
+        return picture.replace(pixels=pixels, alpha=alpha), report
+
+
+class _Meter:
+    """One progress over all passes and planes: the work of a pass is the pixels that it reads."""
+
+    def __init__(self, report: Callable[[Progress], None] | None, pixels: int, plan: ScalePlan, planes: int) -> None:
+        self.report, self.started = report, time.monotonic()
+        self.pixels, self.plan = pixels, plan
+        work, size = 0, pixels
+        for scale in plan.passes:
+            work, size = work + size, size * scale * scale
+        self.total, self.finished = work * planes, 0
+        self.current = pixels
+
+    def update(self, progress: Progress) -> None:
+        if self.report is not None:
+            self.report(Progress(self.finished + progress.done, self.total, time.monotonic() - self.started))
+
+    def advance(self, scale: int) -> None:
+        self.finished += self.current
+        self.current *= scale * scale
+        if self.current == self.pixels * int(np.prod([p * p for p in self.plan.passes])):
+            self.current = self.pixels  # the next plane begins
+
+
+def _scaled(height: int, width: int, plan: ScalePlan) -> tuple[int, int]:
+    """Output size: exact multiples where passes alone do it, MATLAB's ceil otherwise."""
+    if plan.factor == 1 and plan.passes:
+        factor = int(np.prod(plan.passes))
+        return height * factor, width * factor
+    return tuple(int(np.ceil(round(n * plan.wanted, 9))) for n in (height, width))  # type: ignore[return-value]
+
+
+def _constant(array: np.ndarray) -> bool:
+    return bool((array == array.flat[0]).all())
