@@ -11,7 +11,7 @@ import sys
 import typer
 
 from restora import __version__
-from restora.errors import RestoraError, UsageError
+from restora.errors import RestoraError, UnknownModel, UsageError
 
 _EPILOG = (
     "Exit codes: 0 all done, 1 some inputs failed (the rest is done and named), 2 wrong usage, 130 stopped by Ctrl-C."
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         make_app()(arguments, standalone_mode=True)
     except RestoraError as error:
         typer.echo(f"restora: {error}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        sys.exit(2 if isinstance(error, UsageError | UnknownModel) else 1)
     except BrokenPipeError:  # the reader of our output went away (for example `| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

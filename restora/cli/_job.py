@@ -87,7 +87,7 @@ def _print_estimate(estimates: list[Any], as_json: bool) -> None:
     if not as_json:
         total, peak = sum(e.seconds for e in good), max((e.memory for e in good), default=0)
         typer.echo(
-            f"{len(good)} of {len(estimates)} files, about {duration(total)}, peak memory about {size(peak)} above the program's own."
+            f"{len(good)} of {len(estimates)} files, about {duration(total)}, at most {size(peak)} above the program's own."
         )
     if len(good) < len(estimates):
         raise typer.Exit(1)

@@ -74,7 +74,8 @@ def _machine(facts: dict[str, Any], problems: list[str]) -> None:
     facts["mps"] = "yes" if torch.backends.mps.is_available() else "none"
     facts["auto device"] = str(engine.choose_device("auto"))
     x = torch.rand(1, 64, 256, 256).contiguous(memory_format=torch.channels_last)
-    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+    layer: Any = torch.nn.Conv2d(64, 64, 3, padding=1)
+    layer = layer.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         layer(x)
         started = time.perf_counter()

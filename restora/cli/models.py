@@ -44,7 +44,8 @@ def register(app: typer.Typer) -> None:
             scales = ", ".join(f"x{s}" for s in card.scales)
             origin = ("bundled" if card.bundled else "imported") + (", default" if card.default else "")
             table.add_row(card.name, card.task, scales, f"{card.parameters:,}", card.licence, origin)
-        Console(highlight=False).print(table)
+        console = Console(highlight=False)
+        console.print(table, width=None if console.is_terminal else 140, soft_wrap=not console.is_terminal)
 
     @group.command()
     def show(name: str, as_json: o.Json = False) -> None:

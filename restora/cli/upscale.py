@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
             precision=precision,
             tile=tile,
             threads=threads,
-            scale=ambiguity,  # type: ignore[arg-type]
+            scale=ambiguity,
         )
         chosen = scale if scale is not None else restorer.scale  # type: ignore[attr-defined]
         _job.run(

@@ -41,15 +41,15 @@ def register(app: typer.Typer) -> None:
         picture = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
         kept = True
         for s in net.spec.scales if scale is None else (scale,):
-            error = engine.verify_tiling(engine.NetworkOperator(net, s), picture, tile or 64)
-            kept &= error.kept
+            found = engine.verify_tiling(engine.NetworkOperator(net, s), picture, tile or 64)
+            kept &= found.kept
             if as_json:
-                typer.echo(json.dumps({"model": model, "scale": s, **dataclasses.asdict(error), "kept": error.kept}))
+                typer.echo(json.dumps({"model": model, "scale": s, **dataclasses.asdict(found), "kept": found.kept}))
             else:
-                verdict = "kept" if error.kept else "BROKEN"
+                verdict = "kept" if found.kept else "BROKEN"
                 typer.echo(
-                    f"{model} x{s}: promise {error.tiling}, {error.tiles} tiles of {error.tile} on {width}x{height}: "
-                    f"largest difference {error.largest:.2e}, rms {error.rms:.2e} of the range: {verdict}"
+                    f"{model} x{s}: promise {found.tiling}, {found.tiles} tiles of {found.tile} on {width}x{height}: "
+                    f"largest difference {found.largest:.2e}, rms {found.rms:.2e} of the range: {verdict}"
                 )
         if not kept:
             raise typer.Exit(1)
@@ -60,7 +60,7 @@ def _network(model: str, scale: int | None):  # type: ignore[no-untyped-def]
     import torch
 
     from restora import networks, zoo
-    from restora.errors import UnknownModel, UsageError
+    from restora.founds import UnknownModel, UsageError
 
     if zoo.looks_like_path(model):
         net = zoo.identify_file(model, scale)[0]
@@ -70,7 +70,7 @@ def _network(model: str, scale: int | None):  # type: ignore[no-untyped-def]
         except UnknownModel:
             torch.manual_seed(0)
             net = networks.create(model)
-            for parameter in net.parameters():  # a fresh network may be nearly silent, and silence hides errors
+            for parameter in net.parameters():  # a fresh network may be nearly silent, and silence hides founds
                 if parameter.ndim > 1:
                     torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     if net.spec.task == "discriminator":  # type: ignore[union-attr]

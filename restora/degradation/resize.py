@@ -156,18 +156,27 @@ class Strip:
 
 
 class Strips:
-    """The work of `resize` to a size, cut into strips of rows: for pictures that do not fit into memory as floats.
+    """The work of `resize`, cut into strips of rows: for pictures that do not fit into memory as floats.
+
+    `size` is the output's (height, width).
 
     >>> x = torch.rand(1, 3, 100, 40)
-    >>> parts = [s.apply(x[..., s.read_top : s.read_bottom, :]) for s in Strips(100, 40, (130, 52))]
-    >>> bool((torch.cat(parts, dim=-2) - resize(x, size=(130, 52))).abs().max() < 1e-5)
+    >>> parts = [s.apply(x[..., s.read_top : s.read_bottom, :]) for s in Strips(100, 40, 1.3)]
+    >>> bool((torch.cat(parts, dim=-2) - resize(x, 1.3)).abs().max() < 1e-5)
     True
     """
 
     def __init__(
-        self, height: int, width: int, size: tuple[int, int], method: Method = "bicubic", antialias: bool = True
+        self,
+        height: int,
+        width: int,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+        method: Method = "bicubic",
+        antialias: bool = True,
     ) -> None:
-        (out_h, scale_h), (out_w, scale_w) = _plan(height, width, None, size)
+        (out_h, scale_h), (out_w, scale_w) = _plan(height, width, scale, size)
+        self.size = out_h, out_w
         self._down = _bands(height, out_h, scale_h, method, antialias, "symmetric")
         self._across = _bands(width, out_w, scale_w, method, antialias, "symmetric")
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from restora.errors import UsageError
 
-Precision = Literal["auto", "float32", "bf16", "fp16"]
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -34,7 +32,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(name: Precision, device: torch.device, half_safe: bool) -> torch.dtype:
+def choose_precision(name: str, device: torch.device, half_safe: bool) -> torch.dtype:
     """The data type of the computation. ``auto`` is float32 on a CPU (the result is then that of the whole picture to
     1e-5) and fp16 on a CUDA card for networks that stand it.
 
@@ -52,7 +50,7 @@ def choose_precision(name: Precision, device: torch.device, half_safe: bool) -> 
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 natively (AVX-512 bf16 or AMX)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
 

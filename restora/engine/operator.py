@@ -63,7 +63,7 @@ class NetworkOperator:
 
     def to(self, device: torch.device) -> NetworkOperator:
         """Moves the network (channels last, which convolutions on a CPU and on tensor cores prefer)."""
-        self.net = self.net.to(device, memory_format=torch.channels_last)
+        self.net = self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     def _run(self, x: Tensor) -> Tensor:

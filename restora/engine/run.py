@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from restora.engine import tiles
-from restora.engine.device import Precision, choose_device, choose_precision, free_memory
+from restora.engine.device import choose_device, choose_precision, free_memory
 from restora.engine.operator import EnsembleOperator, Operator
 from restora.engine.process import keep_freed_memory, set_threads
 from restora.errors import Cancelled, EngineError, NumericalError
@@ -39,7 +39,7 @@ class Settings:
     picture in one piece. `ensemble` averages over the eight flips and turns."""
 
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: str = "auto"
     tile: int | None = None
     ensemble: bool = False
     threads: int | None = None
@@ -124,8 +124,8 @@ def run(
             parts = tiles.halves(tile, height, width, operator.tiling.window, reach)
             if len(parts) == 1 or max(tile.bottom - tile.top, tile.right - tile.left) <= _SMALLEST_TILE:
                 raise EngineError(
-                    f"There is not enough memory for this network even on a tile of {tile.right - tile.left}x{tile.bottom - tile.top} "
-                    f"pixels on {device}. Close other programs, or use --device cpu."
+                    f"There is not enough memory on {device} for this network, even for a tile of "
+                    f"{tile.right - tile.left}x{tile.bottom - tile.top} pixels. Close other programs, or use --device cpu."
                 )
             _release(device)
             if not any(note.startswith("Memory ran out") for note in report.notes):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from restora.errors import PictureWriteError
 
+_PREFIX = ".restora-"
+
 
 @contextlib.contextmanager
 def atomic_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
@@ -30,7 +32,7 @@ def atomic_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
         raise PictureWriteError(f"'{destination}' is a folder; give the name of a file.")
     if not target.parent.is_dir():
         raise PictureWriteError(f"'{destination}' cannot be written: the folder '{target.parent}' does not exist.")
-    temporary = target.parent / f".restora-{secrets.token_hex(8)}{target.suffix[:16]}"
+    temporary = target.parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{target.suffix[:16]}"
     try:
         yield temporary
         if not temporary.exists():
@@ -47,3 +49,28 @@ def atomic_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_stale(folder: str | os.PathLike[str]) -> int:
+    """Removes temporary files of `atomic_path` whose process is gone (it was killed, or the power failed); returns how many.
+    Those of a process that still runs are left alone."""
+    removed = 0
+    for path in Path(folder).glob(f"{_PREFIX}*-*"):
+        process = path.name.removeprefix(_PREFIX).split("-")[0]
+        if process.isdigit() and not _alive(int(process)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # os.kill would end the process there; the file stays, hidden and harmless
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True

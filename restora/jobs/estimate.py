@@ -67,6 +67,9 @@ def _working_memory(restorer: Restorer, checked: Any) -> int:
 
     if not isinstance(restorer, Upscaler):
         return 0
-    operator = restorer.operator(restorer.plan(checked).passes[0])
+    passes = restorer.plan(checked).passes
+    if not passes:
+        return 0
+    operator = restorer.operator(passes[0])
     side = tile_size(operator, choose_device(restorer.settings.device), restorer.settings.tile)
     return int(operator.bytes_per_pixel() * min(side, 4096) ** 2)

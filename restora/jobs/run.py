@@ -74,7 +74,7 @@ def run_job(
         {
             "controls": checked.model_dump(mode="json"),
             "encoding": output.encoding,
-            "precision": getattr(restorer, "precision", ""),
+            "precision": restorer.settings.precision,
         }
     )
     for folder in {item.target.parent for item in items}:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from restora.networks.layers import SubpixelDeconvolution
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, exact
 
@@ -44,7 +45,7 @@ class FSRCNN(nn.Module):
             middle += [nn.Conv2d(s, s, 3, padding=1), nn.PReLU(s)]
         middle += [nn.Conv2d(s, d, 1), nn.PReLU(d)]
         self.mid_part = nn.Sequential(*middle)
-        self.last_part = nn.ConvTranspose2d(d, 1, 9, stride=scale, padding=4, output_padding=scale - 1)
+        self.last_part = SubpixelDeconvolution(d, 1, 9, scale)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -52,9 +53,9 @@ class FSRCNN(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.25)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.last_part.weight, std=0.001)
-        nn.init.zeros_(self.last_part.bias)
+        nn.init.zeros_(self.last_part.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last_part(self.mid_part(self.first_part(x)))

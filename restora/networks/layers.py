@@ -68,6 +68,38 @@ class MultiScaleUpsampler(nn.Module):
         return self.get_submodule("up" if self._single else f"up{scale}")(x)
 
 
+class SubpixelDeconvolution(nn.ConvTranspose2d):
+    """A transposed convolution whose output is exactly `stride` times its input, computed as an ordinary convolution at
+    low resolution and a pixel shuffle: the same sums, several times faster on a CPU.
+
+    Output pixel `stride * q + p` is the sum of `w[p + padding - stride * j]` times input pixel `q + j`: each of the
+    `stride^2` phases is a small convolution of its own. Parameters and state-dict keys are those of the parent class.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
+        before, after = -math.ceil((kernel // 2 + 1 - kernel) / stride), (stride - 1 + kernel // 2) // stride
+        self.margins = before, after
+        phase, offset = torch.arange(stride)[:, None], torch.arange(-before, after + 1)
+        tap = phase + kernel // 2 - stride * offset
+        # taps outside the kernel point at a zero that `forward` appends to it
+        self.register_buffer("taps", torch.where((tap >= 0) & (tap < kernel), tap, kernel), persistent=False)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        stride = self.stride[0]
+        kernel = F.pad(self.weight, (0, 1, 0, 1))
+        taps: Tensor = self.taps  # type: ignore[assignment]
+        kernel = kernel[:, :, taps[:, None, :, None], taps[None, :, None, :]]  # in, out, phase y, phase x, tap y, tap x
+        kernel = kernel.permute(1, 2, 3, 0, 4, 5).flatten(0, 2)
+        bias = None if self.bias is None else self.bias.repeat_interleave(stride * stride)
+        before, after = self.margins
+        if before == after:
+            y = F.conv2d(x, kernel, bias, padding=before)
+        else:
+            y = F.conv2d(F.pad(x, (before, after, before, after)), kernel, bias)
+        return F.pixel_shuffle(y, stride)
+
+
 def upsampling_steps(scale: int) -> list[int]:
     """Pixel-shuffle stages of a scale: powers of two go by twos, 3 in one.
 

@@ -86,6 +86,7 @@ class Restorer(abc.ABC):
 
     name: str
     task: str
+    settings: Settings
     controls: ClassVar[type[Controls]] = Controls
 
     def __call__(

@@ -46,15 +46,15 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def resample(
     source: np.ndarray,
-    size: tuple[int, int],
+    scale: float,
     dtype: np.dtype,
     decode: Callable | None = None,
     encode: Callable | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> np.ndarray:
     """MATLAB-like bicubic resampling of `H x W x C`, strip by strip, so that only a strip is in floating point."""
-    strips = Strips(source.shape[0], source.shape[1], size)
-    target = allocate((*size, source.shape[2]), dtype)
+    strips = Strips(source.shape[0], source.shape[1], scale)
+    target = allocate((*strips.size, source.shape[2]), dtype)
     for strip in strips:
         if cancelled is not None and cancelled():
             raise Cancelled("Stopped on request; finished pictures are kept.")

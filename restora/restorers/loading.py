@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from restora import zoo
-from restora.engine import Precision, Settings
+from restora.engine import Settings, choose_device, choose_precision
 from restora.errors import UsageError
 from restora.restorers.base import Restoration, Restorer
 from restora.restorers.upscale import Bicubic, Source, Upscaler
@@ -20,7 +20,7 @@ def load(
     *,
     task: str | None = None,
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: str = "auto",
     tile: int | None = None,
     threads: int | None = None,
     scale: int | None = None,
@@ -40,6 +40,7 @@ def load(
         UnknownModel, WeightsError, UsageError: with a sentence that says what to do.
     """
     settings = Settings(device, precision, tile, threads=threads)
+    choose_precision(precision, choose_device(device), half_safe=True)  # wrong names are refused before any work
     if task is not None and task not in _TASKS and task not in _TASKS.values():
         raise UsageError(f"There is no task '{task}'; the tasks are {', '.join(_TASKS)}.")
     if model is None:

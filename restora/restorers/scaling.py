@@ -23,7 +23,7 @@ class ScalePlan:
     @property
     def sentence(self) -> str:
         """What is done, for a report; empty when a single pass does it."""
-        if len(self.passes) == 1 and self.factor == 1:
+        if not self.passes or (len(self.passes) == 1 and self.factor == 1):
             return ""
         chain = " then ".join(f"x{p}" for p in self.passes)
         tail = f", then bicubic resampling by {self.factor:.4g}" if self.factor != 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,14 +98,14 @@ class Upscaler(Restorer):
         decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
         planes = 1 + (picture.alpha is not None and not _constant(picture.alpha))
         meter = _Meter(progress, picture.height * picture.width, plan, planes)
-        size = _scaled(picture.height, picture.width, plan)
-        pixels = self._chain(picture.filled(), plan, size, how, decode, encode, meter, cancelled, report)
+        pixels = self._chain(picture.filled(), plan, how, decode, encode, meter, cancelled, report)
         alpha = picture.alpha
         if alpha is not None:
             if _constant(alpha):
                 alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
             else:
-                alpha = self._chain(alpha[..., None], plan, size, how, None, None, meter, cancelled, report)[..., 0]
+                alpha = self._chain(alpha[..., None], plan, how, None, None, meter, cancelled, report)[..., 0]
+        meter.finish()
         if plan.sentence:
             report.notes.insert(0, plan.sentence)
         report.notes += picture.notes
@@ -115,7 +116,6 @@ class Upscaler(Restorer):
         self,
         source: np.ndarray,
         plan: ScalePlan,
-        size: tuple[int, int],
         settings: Settings,
         decode: Any,
         encode: Any,
@@ -136,65 +136,24 @@ class Upscaler(Restorer):
             report.tiles += ran.tiles
             report.notes += [note for note in ran.notes if note not in report.notes]
         if plan.factor != 1:
-            current = resample(current, size, dtype, decode, encode, cancelled)
+            current = resample(current, plan.factor, dtype, decode, encode, cancelled)
         return current
 
 
-class Bicubic(Restorer):
+class Bicubic(Upscaler):
     """Bicubic enlargement as MATLAB's `imresize` does it: the plain baseline that every model has to beat."""
 
-    name, task, controls = "bicubic", "super-resolution", UpscaleControls
-    scale = 4
-
     def __init__(self, settings: Settings = Settings()) -> None:
-        self.settings = settings
+        super().__init__("bicubic", {}, 4, settings)
 
     @property
     def fingerprint(self) -> str:
         return "bicubic/1"
 
-    @property
-    def scales(self) -> list[int]:
-        """Nominal; any scale is made in one pass."""
-        return [2, 3, 4]
-
-    def output_size(self, height: int, width: int, controls: UpscaleControls) -> tuple[int, int]:
-        return _scaled(height, width, ScalePlan(controls.scale or self.scale, (1,), controls.scale or self.scale))
-
-    def restore(
-        self,
-        picture: Picture,
-        controls: UpscaleControls,
-        progress: Callable[[Progress], None] | None,
-        cancelled: Callable[[], bool] | None,
-        settings: Settings | None,
-    ) -> tuple[Picture, Report]:
-        started = time.monotonic()
-        size = self.output_size(picture.height, picture.width, controls)
-        transform = picture.colour_transform()
-        decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
-        pixels = resample(picture.filled(), size, picture.pixels.dtype, decode, encode, cancelled)
-        alpha = picture.alpha
-        if alpha is not None:
-            alpha = resample(alpha[..., None], size, alpha.dtype, cancelled=cancelled)[..., 0]
-        seconds = time.monotonic() - started
-        total = picture.height * picture.width
-        if progress is not None:
-            progress(Progress(total, total, seconds))
-        report = Report(
-            self.name,
-            "",
-            controls.scale or self.scale,
-            (),
-            (picture.height, picture.width),
-            size,
-            "cpu",
-            "float32",
-            seconds=seconds,
-            controls=controls.model_dump(exclude_none=True),
-            notes=list(picture.notes),
-        )
-        return picture.replace(pixels=pixels, alpha=alpha), report
+    def plan(self, controls: UpscaleControls) -> ScalePlan:
+        """No pass of a network, only resampling."""
+        scale = controls.scale if controls.scale is not None else self.scale
+        return ScalePlan(scale, (), scale)
 
 
 class _Meter:
@@ -206,26 +165,30 @@ class _Meter:
         work, size = 0, pixels
         for scale in plan.passes:
             work, size = work + size, size * scale * scale
-        self.total, self.finished = work * planes, 0
+        self.total, self.finished = work * planes or pixels, 0
         self.current = pixels
 
     def update(self, progress: Progress) -> None:
         if self.report is not None:
             self.report(Progress(self.finished + progress.done, self.total, time.monotonic() - self.started))
 
+    def finish(self) -> None:
+        if self.finished < self.total:  # nothing but resampling was to be done
+            self.update(Progress(self.total - self.finished, self.total, 0))
+
     def advance(self, scale: int) -> None:
         self.finished += self.current
         self.current *= scale * scale
-        if self.current == self.pixels * int(np.prod([p * p for p in self.plan.passes])):
+        if self.current == self.pixels * math.prod(p * p for p in self.plan.passes):
             self.current = self.pixels  # the next plane begins
 
 
 def _scaled(height: int, width: int, plan: ScalePlan) -> tuple[int, int]:
     """Output size: exact multiples where passes alone do it, MATLAB's ceil otherwise."""
     if plan.factor == 1 and plan.passes:
-        factor = int(np.prod(plan.passes))
+        factor = math.prod(plan.passes)
         return height * factor, width * factor
-    return tuple(int(np.ceil(round(n * plan.wanted, 9))) for n in (height, width))  # type: ignore[return-value]
+    return tuple(math.ceil(round(n * plan.wanted, 9)) for n in (height, width))  # type: ignore[return-value]
 
 
 def _constant(array: np.ndarray) -> bool:

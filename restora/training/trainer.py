@@ -66,7 +66,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         net = networks.create(recipe.network.variant)
         self._start_from(net, Path(folder))
-        self.net = net.to(self.device, memory_format=torch.channels_last).train()
+        self.net = net.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = [p.detach().clone() for p in self.net.parameters()]
         self.optimiser = torch.optim.Adam(self._groups(), lr=recipe.optimiser.lr, betas=recipe.optimiser.betas)
         self.pairs = Pairs(Photographs(data, recipe.data.rescale, Pairs.smallest(recipe)), recipe)
@@ -187,7 +187,7 @@ class Trainer:
         """Mean score of the averaged weights on the held-out photographs, and that of bicubic enlargement."""
         net = networks.create(self.recipe.network.variant)
         networks.load_state(net, self.averaged_state())
-        net = net.to(memory_format=torch.channels_last)
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         forward, name = self.recipe.degradation, self.recipe.validation.protocol
         scores, plain = [], []
         for image in self.held_out.images:

@@ -42,10 +42,18 @@ def cards() -> dict[str, Card]:
     for path in sorted((_HERE / "cards").glob("*.yaml")):
         card = read_card(path)
         found[card.name] = card.model_copy(update={"bundled": True})
-    for path in sorted((cache_folder() / "cards").glob("*.yaml")):
+    for path in _own_cards():
         card = read_card(path)
         found.setdefault(card.name, card.model_copy(update={"bundled": False}))
     return found
+
+
+def _own_cards() -> list[Path]:
+    """Cards in the cache; none where it cannot be read, because the bundled models must work all the same."""
+    try:
+        return sorted(p for p in (cache_folder() / "cards").iterdir() if p.suffix == ".yaml")
+    except OSError:
+        return []
 
 
 def list_models(

@@ -1,0 +1,24 @@
+"""Pictures in and out, with everything that travels with the pixels: depth, alpha, EXIF, ICC, XMP, resolution."""
+
+from restora.io.atomic import atomic_path, remove_stale
+from restora.io.decode import PictureInfo, probe
+from restora.io.formats import FORMATS, MAX_PIXELS, READABLE, WRITABLE, format_of
+from restora.io.icc import ColourTransform
+from restora.io.metadata import Metadata
+from restora.io.picture import Picture, read
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "READABLE",
+    "WRITABLE",
+    "ColourTransform",
+    "Metadata",
+    "Picture",
+    "PictureInfo",
+    "atomic_path",
+    "format_of",
+    "probe",
+    "read",
+    "remove_stale",
+]

@@ -1,0 +1,106 @@
+"""Building, identifying and loading networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from restora import networks
+from restora.errors import StateMismatch, UnknownArchitecture, UsageError
+
+VARIANTS = networks.variants()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_built_identified_and_loaded(variant: str) -> None:
+    net = networks.create(variant)
+    assert not net.training
+    found = networks.identify(net.state_dict())
+    assert variant in found.candidates
+    networks.load_state(networks.create(variant), net.state_dict())
+    assert net.spec.source
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if networks.create(v).spec.task == "super-resolution"])
+def test_shapes_gradients_and_determinism(variant: str) -> None:
+    torch.manual_seed(0)
+    net = networks.create(variant)
+    spec = net.spec
+    x = torch.rand(2, spec.channels, 9, 7)
+    for scale in spec.scales:
+        factor = 1 if spec.grid == "output" else scale
+        options = {"scale": scale} if len(spec.scales) > 1 and spec.grid == "low" else {}
+        y = net(x, **options)
+        assert y.shape == (2, spec.channels, 9 * factor, 7 * factor)
+        assert torch.equal(y, net(x, **options))
+        y.square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters() if p.requires_grad)
+
+
+def test_variants_take_a_pattern() -> None:
+    assert networks.variants("fsrcnn_x*") == ["fsrcnn_x2", "fsrcnn_x3", "fsrcnn_x4"]
+
+
+def test_unknown_variant_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="fsrcnn_x4"):
+        networks.create("fsrcn_x4")
+    with pytest.raises(UsageError, match="cannot be built"):
+        networks.create("fsrcnn_x4", depth=3)
+
+
+def test_scales_a_network_does_not_have_are_refused() -> None:
+    with pytest.raises(UsageError, match="2, 3, 4"):
+        networks.create("carn")(torch.rand(1, 3, 8, 8), scale=5)
+    with pytest.raises(UsageError, match="scale=None"):
+        networks.create("carn")(torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("wrapper", ["params_ema", "params", "state_dict", "model_state_dict", "net"])
+def test_wrappers_and_prefixes_are_opened(wrapper: str) -> None:
+    state = networks.create("fsrcnn_x3").state_dict()
+    wrapped = {wrapper: {f"module.{k}": v for k, v in state.items()}, "iteration": 7}
+    assert networks.identify(wrapped).family == "fsrcnn"
+    networks.load_state(networks.create("fsrcnn_x3"), wrapped)
+
+
+def test_averaged_weights_are_preferred() -> None:
+    plain, averaged = networks.create("srcnn").state_dict(), networks.create("srcnn").state_dict()
+    opened = networks.unwrap({"params": plain, "params_ema": averaged})
+    assert opened["conv1.weight"] is averaged["conv1.weight"]
+
+
+def test_unknown_checkpoints_are_refused_with_the_nearest() -> None:
+    state = networks.create("srcnn").state_dict()
+    state["conv9.weight"] = torch.zeros(3)
+    with pytest.raises(UnknownArchitecture, match="srcnn"):
+        networks.identify(state)
+    with pytest.raises(UnknownArchitecture, match="no tensors"):
+        networks.identify({"epoch": 3})
+
+
+def test_a_network_of_the_right_keys_and_wrong_shapes_is_not_built() -> None:
+    state = networks.create("srcnn").state_dict()
+    state["conv2.weight"] = torch.zeros(32, 64, 3, 3)
+    with pytest.raises(UnknownArchitecture):
+        networks.identify(state)
+
+
+def test_a_mismatch_is_named_and_nothing_is_loaded() -> None:
+    net = networks.create("fsrcnn_x2")
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    state = networks.create("fsrcnn_s_x2").state_dict()
+    state["extra"] = torch.zeros(1)
+    with pytest.raises(StateMismatch, match=r"missing.*unexpected.*first_part\.0\.weight"):
+        networks.load_state(net, state)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+def test_shared_tensors_may_be_given_once_but_not_in_two_values() -> None:
+    net = networks.create("pcarn_m_x2")
+    repeated = networks.shared_keys(net)
+    assert "b1.b2.conv1.weight" in repeated
+    state = {k: v for k, v in net.state_dict().items() if k not in repeated}
+    networks.load_state(networks.create("pcarn_m_x2"), state)
+    state["b1.b2.conv1.weight"] = state["b1.b1.conv1.weight"] + 1
+    with pytest.raises(StateMismatch, match="two different"):
+        networks.load_state(networks.create("pcarn_m_x2"), state)
