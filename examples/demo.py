@@ -35,11 +35,13 @@ def main() -> None:
         ]
         panels = [*scored, ("what was reduced (original)", truth)]
     sheet = compare(panels)
-    sheet.save(OUT / f"{source.stem}_comparison.png")
+    sheet_path = OUT / f"{source.stem}_comparison.png"
+    sheet.save(sheet_path)
     height, width = result.report.output_size
+    shown = restored.relative_to(HERE.parent), sheet_path.relative_to(HERE.parent)
     sys.stdout.write(
-        f"{source.name} -> {restored} ({width}x{height}, {result.report.seconds:.2f} s on {result.report.device})\n"
-        f"before/after -> {OUT / f'{source.stem}_comparison.png'}\n"
+        f"{source.name} -> {shown[0]} ({width}x{height}, {result.report.seconds:.2f} s on {result.report.device})\n"
+        f"before/after -> {shown[1]}\n"
     )
 
 

@@ -87,8 +87,9 @@ class NetworkOperator:
 
     @functools.cache  # noqa: B019 - one value an operator, and operators are few
     def bytes_per_pixel(self) -> float:
-        """Working memory in bytes for each input pixel: twice the largest input plus output of any layer, found by a dry
-        run on tensors without data. Twice, because the layer before is not freed yet and libraries keep scratch."""
+        """Working memory in bytes for each input pixel, found by a dry run on tensors without data: one and a half times
+        the largest input plus output of any layer (libraries keep scratch), and the picture's own conversions. Measured
+        on the networks here it is 0 to 30 % above the truth."""
         side = max(64, self.minimum, self.multiple_of * 4)
         side -= side % self.multiple_of
         shadow = copy.deepcopy(self.net).to("meta")
@@ -104,8 +105,8 @@ class NetworkOperator:
         factor = self.scale if self.spec.grid == "output" else 1
         with torch.no_grad():
             shadow(torch.empty(1, self.spec.channels, side * factor, side * factor, device="meta"), **self.controls)
-        picture = 3 * 4 * (1 + self.scale**2) * 3  # the picture itself, its colour conversion and the result
-        return 2.0 * 4 * largest / side**2 + picture
+        picture = 3 * 4 * 8 * (1 + self.scale**2)  # eight copies in and out: colour conversion, rounding, the result
+        return 1.5 * 4 * largest / side**2 + picture
 
 
 class EnsembleOperator:

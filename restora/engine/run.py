@@ -28,7 +28,7 @@ _SMALLEST_TILE = 16
 _WHOLE = 1 << 30
 # Above this a larger tile gains nothing: the halo is a few per cent, and feature maps fall out of the cache anyway.
 _LARGEST_AUTO_TILE = 1024
-_CPU_BUDGET = 1536 << 20
+_CPU_BUDGET = 1 << 30
 
 Convert = Callable[[np.ndarray], np.ndarray]
 
