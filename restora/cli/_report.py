@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -100,7 +101,8 @@ class TerminalReporter(LineReporter):
             transient=True,
         )
         self.task: Any = None
-        self.started = 0.0
+        self.started, self.index = 0.0, 0
+        self.times: list[float] = []
 
     def __enter__(self) -> TerminalReporter:
         self.bar.start()
@@ -114,21 +116,30 @@ class TerminalReporter(LineReporter):
 
     def __call__(self, event: str, data: dict[str, Any]) -> None:
         if event == "file":
-            from pathlib import Path
-
+            self.index = data["index"]
             name = Path(data["source"]).name
-            self.task = self.bar.add_task(
-                f"[{data['index'] + 1}/{self.files}] {name}".replace("[", r"\["), total=None, rate=""
-            )
+            label = f"[{self.index + 1}/{self.files}] {name}".replace("[", r"\[")
+            self.task = self.bar.add_task(label, total=None, rate="")
             self.started = time.monotonic()
         elif event == "progress" and self.task is not None:
             rate = data["done"] / max(time.monotonic() - self.started, 1e-9) / 1e6
-            left = f"{rate:.2f} MP/s, {duration(data['remaining'])} left"
+            left = f"{rate:.2f} MP/s, {duration(data['remaining'])} left{self._left_of_all(data['remaining'])}"
             self.bar.update(self.task, completed=data["done"], total=data["total"], rate=left)
+        elif event == "writing" and self.task is not None:
+            self.bar.update(self.task, rate="writing ...")
         elif event in ("done", "skipped", "failed") and self.task is not None:
             self.bar.remove_task(self.task)
             self.task = None
+            if event == "done":
+                self.times.append(data["seconds"])
         super().__call__(event, data)
+
+    def _left_of_all(self, this_file: float) -> str:
+        """Time left for the whole job, from the mean of the files so far."""
+        after = self.files - self.index - 1
+        if not after or not self.times:
+            return ""
+        return f" (all: {duration(this_file + after * sum(self.times) / len(self.times))})"
 
 
 def reporter(as_json: bool) -> JsonReporter | LineReporter:

@@ -60,7 +60,7 @@ def _network(model: str, scale: int | None):  # type: ignore[no-untyped-def]
     import torch
 
     from restora import networks, zoo
-    from restora.founds import UnknownModel, UsageError
+    from restora.errors import UnknownModel, UsageError
 
     if zoo.looks_like_path(model):
         net = zoo.identify_file(model, scale)[0]
@@ -70,7 +70,7 @@ def _network(model: str, scale: int | None):  # type: ignore[no-untyped-def]
         except UnknownModel:
             torch.manual_seed(0)
             net = networks.create(model)
-            for parameter in net.parameters():  # a fresh network may be nearly silent, and silence hides founds
+            for parameter in net.parameters():  # a fresh network may be nearly silent, and silence hides errors
                 if parameter.ndim > 1:
                     torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     if net.spec.task == "discriminator":  # type: ignore[union-attr]

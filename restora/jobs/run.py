@@ -60,6 +60,7 @@ def run_job(
     """Restores files.
 
     Events: ``start`` (files, model), ``file`` (source, target, index), ``progress`` (done, total, remaining),
+    ``writing`` (target),
     ``done`` / ``skipped`` / ``failed`` (source, target, ...), ``end`` (counts, seconds).
 
     Raises:
@@ -158,6 +159,7 @@ def _one(
     except OSError as error:
         raise PictureWriteError(f"The folder '{item.target.parent}' cannot be made: {error.strerror}.") from error
     notes = result.report.notes + result.picture.fits(item.target.suffix)
+    report("writing", {"target": str(item.target)})
     result.save(item.target, **output.encoding)
     details = {**dataclasses.asdict(result.report), "notes": notes}
     manifest.add(

@@ -74,7 +74,7 @@ def test_a_chain_is_said(picture: Path, tmp_path: Path) -> None:
 def test_json_lines(picture: Path, tmp_path: Path) -> None:
     done = restora("upscale", picture, "-s", 2, "-o", tmp_path / "out", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [e["event"] for e in events if e["event"] != "progress"] == ["start", "file", "done", "end"]
+    assert [e["event"] for e in events if e["event"] != "progress"] == ["start", "file", "writing", "done", "end"]
     assert events[-1]["done"] == 1 and events[-2]["output_size"] == [60, 80]
 
 
