@@ -69,7 +69,8 @@ class NetworkOperator:
     def _run(self, x: Tensor) -> Tensor:
         if self.spec.grid == "output" and self.scale > 1:
             x = resize(x, self.scale)
-        return self.net(x.contiguous(memory_format=torch.channels_last), **self.controls).float()
+        restore = getattr(self.net, "restore", self.net)
+        return restore(x.contiguous(memory_format=torch.channels_last), **self.controls).float()
 
     def __call__(self, x: Tensor) -> Tensor:
         grey = x.shape[1] == 1
@@ -104,7 +105,9 @@ class NetworkOperator:
             module.register_forward_hook(look)
         factor = self.scale if self.spec.grid == "output" else 1
         with torch.no_grad():
-            shadow(torch.empty(1, self.spec.channels, side * factor, side * factor, device="meta"), **self.controls)
+            getattr(shadow, "restore", shadow)(
+                torch.empty(1, self.spec.channels, side * factor, side * factor, device="meta"), **self.controls
+            )
         picture = 3 * 4 * 8 * (1 + self.scale**2)  # eight copies in and out: colour conversion, rounding, the result
         return 1.5 * 4 * largest / side**2 + picture
 

@@ -26,8 +26,8 @@ from restora.errors import Cancelled, EngineError, NumericalError
 
 _SMALLEST_TILE = 16
 _WHOLE = 1 << 30
-# Above this a larger tile gains nothing: the halo is a few per cent, and feature maps fall out of the cache anyway.
-_LARGEST_AUTO_TILE = 1024
+# A tile of 80 halos computes 5 % too much; larger ones gain nothing and fall out of the cache.
+_TILE_IN_HALOS, _LEAST_CAP, _LARGEST_AUTO_TILE = 80, 256, 1024
 _CPU_BUDGET = 1 << 30
 
 Convert = Callable[[np.ndarray], np.ndarray]
@@ -159,7 +159,9 @@ def tile_size(operator: Operator, device: torch.device, wanted: int | None = Non
     budget = free_memory(device) * (0.6 if device.type == "cuda" else 0.25)
     if device.type == "cpu":
         budget = min(budget, _CPU_BUDGET)
-    side = int(math.sqrt(budget / operator.bytes_per_pixel())) - 2 * tiles.halo(operator.tiling)
+    reach = tiles.halo(operator.tiling)
+    side = int(math.sqrt(budget / operator.bytes_per_pixel())) - 2 * reach
+    side = min(side, max(_LEAST_CAP, _TILE_IN_HALOS * reach))
     window = max(operator.tiling.window, operator.multiple_of)
     return max(64, min(side, _LARGEST_AUTO_TILE)) // window * window or window
 

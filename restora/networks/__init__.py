@@ -12,9 +12,10 @@ from restora.networks.registry import (
     unwrap,
     variants,
 )
-from restora.networks.spec import NetworkSpec, Tiling, aligned, exact, global_
+from restora.networks.spec import Control, NetworkSpec, Tiling, aligned, exact, global_
 
 __all__ = [
+    "Control",
     "Family",
     "Identified",
     "NetworkSpec",

@@ -44,6 +44,24 @@ def global_(radius: int, window: int = 1) -> Tiling:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A number or switch that a user may set when the network runs; flags, sliders and Python arguments are made of it.
+
+    `kind`: ``float``, ``int``, ``bool`` or ``choice`` (of `choices`). `low` and `high` bound numbers. `spatial` says that a
+    grey picture (a tensor `1 x 1 x H x W`) may stand for the number, as a map.
+    """
+
+    name: str
+    description: str
+    kind: Literal["float", "int", "bool", "choice"] = "float"
+    default: float | int | bool | str | None = None
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    spatial: bool = False
+
+
+@dataclass(frozen=True)
 class NetworkSpec:
     """What a network accepts and returns.
 
@@ -51,9 +69,14 @@ class NetworkSpec:
     super-resolution papers use it); ``grey`` (one channel, full range). `grid` says where the input lives:
     ``low`` (the network enlarges) or ``output`` (the network expects an input already resized to the
     output's size, as SRCNN does). `multiple_of` and `minimum` are in input pixels; the engine pads to them.
+    The task ``part`` marks a piece of a larger system that restores nothing alone.
+
+    `forward` is the published call. A network whose published call is not picture in, picture out (another range, a noise
+    map as a channel, several outputs) also has `restore(x, **controls)`, with `x` and the result in [0, 1] and the names of
+    `controls` as keywords; that is what the engine runs.
     """
 
-    task: Literal["super-resolution", "denoise", "deblur", "dejpeg", "discriminator"]
+    task: Literal["super-resolution", "denoise", "deblur", "dejpeg", "mixed", "deconvolve", "discriminator", "part"]
     tiling: Tiling
     scales: tuple[int, ...] = (1,)
     channels: int = 3
@@ -62,4 +85,5 @@ class NetworkSpec:
     multiple_of: int = 1
     minimum: int = 1
     half_safe: bool = True
+    controls: tuple[Control, ...] = ()
     source: str = ""
