@@ -64,6 +64,17 @@ Quality = Annotated[
         rich_help_panel=WRITING,
     ),
 ]
+OutputQuality = Annotated[
+    int | None,
+    typer.Option(
+        "-q",
+        "--output-quality",
+        help="1 to 100, for jpg, webp and avif (default 95).",
+        min=1,
+        max=100,
+        rich_help_panel=WRITING,
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that were not made by this job.", rich_help_panel=WRITING)
 ]

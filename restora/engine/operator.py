@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from restora.degradation import grey_to_luma, luma_to_grey, resize, rgb_to_ycbcr, ycbcr_to_rgb
 from restora.errors import UsageError
-from restora.networks.spec import NetworkSpec, Tiling, exact
+from restora.networks.spec import Control, NetworkSpec, Tiling, exact
 
 _BICUBIC_REACH = 2
 
@@ -40,17 +40,25 @@ class NetworkOperator:
     Args:
         net: the network, with its `spec`.
         scale: one of `spec.scales`; None is the only one.
-        controls: further keyword arguments of the network's `forward`.
+        controls: values of the spec's controls; those not given have their default, or the middle of their range.
+        maps: names of controls whose values come as further channels of the input, behind the picture's.
     """
 
-    def __init__(self, net: nn.Module, scale: int | None = None, controls: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        scale: int | None = None,
+        controls: dict[str, Any] | None = None,
+        maps: tuple[str, ...] = (),
+    ) -> None:
         self.net = net.eval()
         self.spec: NetworkSpec = net.spec  # type: ignore[assignment]
         if scale is None:
             scale = self.spec.scales[0]
         if scale not in self.spec.scales:
             raise UsageError(f"This network enlarges by {', '.join(map(str, self.spec.scales))}; {scale} was asked.")
-        self.scale, self.controls = scale, dict(controls or {})
+        self.scale, self.maps = scale, maps
+        self.controls = {**{c.name: _usual(c) for c in self.spec.controls}, **(controls or {})}
         self.multiple_of, self.minimum, self.half_safe = self.spec.multiple_of, self.spec.minimum, self.spec.half_safe
         if len(self.spec.scales) > 1 and self.spec.grid == "low":
             self.controls["scale"] = scale
@@ -66,14 +74,16 @@ class NetworkOperator:
         self.net = self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
-    def _run(self, x: Tensor) -> Tensor:
+    def _run(self, x: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
         if self.spec.grid == "output" and self.scale > 1:
             x = resize(x, self.scale)
         restore = getattr(self.net, "restore", self.net)
-        return restore(x.contiguous(memory_format=torch.channels_last), **self.controls).float()
+        return restore(x.contiguous(memory_format=torch.channels_last), **{**self.controls, **(maps or {})}).float()
 
     def __call__(self, x: Tensor) -> Tensor:
-        grey = x.shape[1] == 1
+        count = x.shape[1] - len(self.maps)
+        maps = {name: x[:, count + n : count + n + 1] for n, name in enumerate(self.maps)}
+        x, grey = x[:, :count], count == 1
         if self.spec.colour == "luma":
             if grey:
                 return luma_to_grey(self._run(grey_to_luma(x)))
@@ -81,10 +91,10 @@ class NetworkOperator:
             chroma = resize(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
             return ycbcr_to_rgb(torch.cat([self._run(ycbcr[:, :1]), chroma], dim=1))
         if self.spec.channels == 3:
-            y = self._run(x.expand(-1, 3, -1, -1) if grey else x)
+            y = self._run(x.expand(-1, 3, -1, -1) if grey else x, maps)
             return y.mean(dim=1, keepdim=True) if grey else y
         # a grey network sees the colour planes one by one
-        return torch.cat([self._run(plane) for plane in x.split(1, dim=1)], dim=1)
+        return torch.cat([self._run(plane, maps) for plane in x.split(1, dim=1)], dim=1)
 
     @functools.cache  # noqa: B019 - one value an operator, and operators are few
     def bytes_per_pixel(self) -> float:
@@ -110,6 +120,16 @@ class NetworkOperator:
             )
         picture = 3 * 4 * 8 * (1 + self.scale**2)  # eight copies in and out: colour conversion, rounding, the result
         return 1.5 * 4 * largest / side**2 + picture
+
+
+def _usual(control: Control) -> Any:
+    """The default of a control; where it has none, the middle of its range (for dry runs and checks of tiling)."""
+    if control.default is not None:
+        return control.default
+    if control.kind == "choice":
+        return control.choices[0]
+    middle = ((control.low or 0) + (control.high or 0)) / 2
+    return int(middle) if control.kind == "int" else middle
 
 
 class EnsembleOperator:

@@ -12,7 +12,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +53,6 @@ class Family:
     variants: Mapping[str, Mapping[str, Any]]
     identify: Callable[[State], dict[str, Any] | None]
     paper: str = ""
-    wrap_keys: Callable[[State], State] = field(default=lambda state: state)
 
 
 class Identified(NamedTuple):
@@ -197,12 +196,15 @@ def _nearest(state: State, count: int = 3) -> list[str]:
 def load_state(net: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
     """Loads a state dict in the published layout, strictly, and returns the network.
 
-    Tensors that the network shares under several names may be given once or under all of them.
+    Tensors that the network shares under several names may be given once or under all of them. A network with more than
+    one published layout has a static method `convert_state(state)` that gives the others the names of its own.
 
     Raises:
         StateMismatch: names up to three keys that are missing, unexpected or wrongly shaped; nothing is loaded then.
     """
     state = dict(unwrap(checkpoint))
+    if (convert := getattr(net, "convert_state", None)) is not None:
+        state = dict(convert(state))
     own = net.state_dict(keep_vars=True)
     first_name: dict[int, str] = {}
     for key, tensor in own.items():

@@ -1,6 +1,7 @@
 """Restorers: the one thing that everybody calls."""
 
 from restora.restorers.base import Controls, Report, Restoration, Restorer
+from restora.restorers.enhance import Enhancer
 from restora.restorers.loading import load, restore
 from restora.restorers.scaling import ScalePlan, plan_scale
 from restora.restorers.upscale import Bicubic, UpscaleControls, Upscaler
@@ -8,6 +9,7 @@ from restora.restorers.upscale import Bicubic, UpscaleControls, Upscaler
 __all__ = [
     "Bicubic",
     "Controls",
+    "Enhancer",
     "Report",
     "Restoration",
     "Restorer",

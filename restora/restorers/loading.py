@@ -10,9 +10,10 @@ from restora import zoo
 from restora.engine import Settings, choose_device, choose_precision
 from restora.errors import UsageError
 from restora.restorers.base import Restoration, Restorer
+from restora.restorers.enhance import Enhancer
 from restora.restorers.upscale import Bicubic, Source, Upscaler
 
-_TASKS = {"upscale": "super-resolution"}
+_TASKS = {"upscale": "super-resolution", "denoise": "denoise", "deblur": "deblur", "dejpeg": "dejpeg"}
 
 
 def load(
@@ -31,7 +32,7 @@ def load(
         model: a name of `restora.list_models()` (``fsrcnn_x4.restora``), a bare variant (``fsrcnn_x4``), a family
             (``fsrcnn``: all its scales), ``bicubic``, or the path of a checkpoint, which is identified from its content.
             None takes the default of `task`.
-        task: ``upscale``; only needed when `model` is None.
+        task: ``upscale``, ``denoise``, ``deblur`` or ``dejpeg``; only needed when `model` is None.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``. precision: ``auto``, ``float32``, ``bf16``, ``fp16``.
         tile: side of a tile in input pixels, 0 for none, None to let the engine choose.
         scale: which scale an ambiguous checkpoint is for.
@@ -74,6 +75,10 @@ def _family(name: str) -> zoo.Card | None:
 
 
 def _from_cards(card: zoo.Card, settings: Settings, whole_family: bool) -> Restorer:
+    if card.task != "super-resolution":
+        return Enhancer(
+            card.name, Source(card.name, card.weights.sha256, functools.partial(zoo.load_network, card)), settings
+        )
     cards = zoo.siblings(card) if whole_family else [card]
     sources = {
         s: Source(c.name, c.weights.sha256, functools.partial(zoo.load_network, c))
@@ -90,8 +95,12 @@ def _from_file(path: Path, settings: Settings, scale: int | None) -> Restorer:
 
     net, variant = zoo.identify_file(path, scale)
     spec: Any = net.spec
-    if spec.task != "super-resolution":
-        raise UsageError(f"'{path}' holds {variant}, whose task is {spec.task}: it restores no picture.")
+    if spec.task in ("discriminator", "part"):
+        raise UsageError(
+            f"'{path}' holds {variant}, a part of a training or of a larger system: it restores no picture."
+        )
     checksum = file_sha256(path)
+    if spec.task != "super-resolution":
+        return Enhancer(path.name, Source(path.name, checksum, lambda: net), settings)
     sources = {s: Source(path.name, checksum, lambda: net) for s in spec.scales}
     return Upscaler(path.name, sources, max(spec.scales), settings)

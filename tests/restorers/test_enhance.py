@@ -1,0 +1,98 @@
+"""Same-size restorers: controls from the network's spec, maps, blending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from restora.engine import Settings
+from restora.errors import UsageError
+from restora.io import Picture
+from restora.networks import Control, NetworkSpec, exact
+from restora.restorers import Enhancer
+from restora.restorers.upscale import Source
+
+
+class Dimmer(nn.Module):
+    """Takes `sigma / 255` off every pixel: any error in a map, a tile or a blend shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 1)
+        self.spec = NetworkSpec(
+            task="denoise",
+            tiling=exact(0),
+            controls=(
+                Control("sigma", "noise level", low=0, high=255, spatial=True),
+                Control("mode", "how", kind="choice", default="soft", choices=("soft", "hard")),
+            ),
+        )
+
+    def restore(self, x: Tensor, sigma: float | Tensor, mode: str) -> Tensor:
+        return x - sigma / 255 * (2 if mode == "hard" else 1)
+
+
+@pytest.fixture
+def dimmer() -> Enhancer:
+    return Enhancer("dimmer", Source("dimmer", "0" * 64, Dimmer), Settings(device="cpu", tile=7))
+
+
+def test_a_number_and_a_constant_map_are_the_same(dimmer: Enhancer, photo: np.ndarray) -> None:
+    bright = np.maximum(photo, 60)
+    by_number = dimmer(bright, sigma=51).array
+    assert np.array_equal(by_number, bright - 51)
+    assert np.array_equal(dimmer(bright, sigma=np.full(bright.shape[:2], 51, np.uint8)).array, by_number)
+
+
+def test_a_map_lies_over_the_picture_pixel_by_pixel(dimmer: Enhancer, photo: np.ndarray, tmp_path: Path) -> None:
+    bright = np.maximum(photo, 60)
+    level = np.random.default_rng(0).integers(0, 60, bright.shape[:2], dtype=np.uint8)
+    Picture.from_array(level).save(tmp_path / "map.png")
+    expected = bright - level[..., None]
+    assert np.array_equal(dimmer(bright, sigma=level).array, expected)
+    assert np.array_equal(dimmer(bright, sigma=str(tmp_path / "map.png"), ensemble=True).array, expected)
+    with pytest.raises(UsageError, match="does not fit"):
+        dimmer(bright, sigma=level[:-1])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_strength_blends_with_the_input(dimmer: Enhancer, dtype: type) -> None:
+    top = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
+    array = np.full((9, 11, 3), 0.8 * top, dtype)
+    full, half, none = (dimmer(array, sigma=51, strength=s).array for s in (1, 0.5, 0))
+    assert np.array_equal(none, array)
+    assert np.allclose(full, array - 0.2 * top, atol=1e-6 * top + (dtype != np.float32))
+    assert np.allclose(half, array - 0.1 * top, atol=1e-6 * top + (dtype != np.float32))
+
+
+def test_transparency_is_left_alone(dimmer: Enhancer) -> None:
+    rgba = np.random.default_rng(0).integers(60, 256, (12, 12, 4), dtype=np.uint8)
+    assert np.array_equal(dimmer(rgba, sigma=10).picture.alpha, rgba[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("controls", "named"),
+    [
+        ({}, "sigma"),
+        ({"sigma": -1}, "sigma"),
+        ({"sigma": 300}, "sigma"),
+        ({"sigma": 5, "mode": "loud"}, "mode"),
+        ({"sigma": 5, "strength": 2}, "strength"),
+        ({"sigma": 5, "speed": 1}, "speed"),
+    ],
+)
+def test_wrong_controls_are_named(dimmer: Enhancer, controls: dict, named: str, photo: np.ndarray) -> None:
+    with pytest.raises(UsageError, match=named):
+        dimmer(photo, **controls)
+
+
+def test_a_choice_reaches_the_network(dimmer: Enhancer) -> None:
+    array = np.full((4, 4, 3), 200, np.uint8)
+    assert (dimmer(array, sigma=20, mode="hard").array == 160).all()
+
+
+def test_the_controls_are_those_of_the_network_and_the_common_ones(dimmer: Enhancer) -> None:
+    assert set(dimmer.controls.model_fields) == {"strength", "ensemble", "sigma", "mode"}
