@@ -1,4 +1,4 @@
-"""What the commands for same-size restoration share: one body, a flag for what is special to each."""
+"""What the commands for same-size restoration share."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from restora.cli import _options as o
+from restora.cli._options import JobFlags
 
 Strength = Annotated[
-    float, typer.Option("--strength", help="1 takes the result, 0 keeps the input, between them a blend.", min=0, max=1)
+    float, typer.Option(help="1 takes the result, 0 keeps the input, between them a blend.", min=0, max=1)
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Another control of the model, as name=value; see `restora models show`."),
 ]
-Suffix = Annotated[str, typer.Option("--suffix", help="Put behind each name.", rich_help_panel=o.WRITING)]
 
 
-def number_or_path(text: str) -> float | str:
+def number_or_path(text: str | None) -> float | str | None:
     """The value of a control that may be a map: a number, or the path of a grey picture."""
     try:
-        return float(text)
+        return None if text is None else float(text)
     except ValueError:
         return text
 
@@ -34,15 +33,16 @@ def run(
     model: str | None,
     given: dict[str, Any],
     extra: list[str] | None,
-    **how: Any,
+    flags: JobFlags,
 ) -> None:
     """Loads the restorer and runs the job; `given` are controls by name, None where the user set none."""
     from restora.cli import _job
     from restora.errors import UsageError
-    from restora.restorers import load
+    from restora.restorers import Upscaler, load
 
-    running = {k: how.pop(k) for k in ("device", "precision", "tile", "threads")}
-    restorer = load(model, task=task, **running)
+    restorer = load(model, task=task, **flags.running)
+    if isinstance(restorer, Upscaler):
+        raise UsageError(f"'{restorer.name}' enlarges: use `restora upscale`.")
     controls = {k: v for k, v in given.items() if v is not None}
     for pair in extra or []:
         name, equals, value = pair.partition("=")
@@ -50,4 +50,4 @@ def run(
             raise UsageError(f"--set takes name=value, not '{pair}'.")
         controls[name] = value
     restorer.check_controls(controls)
-    _job.run(restorer, inputs, output, controls=controls, **how)
+    _job.run(restorer, inputs, output, controls, f"_{task}", flags)

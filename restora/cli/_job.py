@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from restora.cli._options import JobFlags
+
 if TYPE_CHECKING:
     from restora.restorers import Restorer
 
@@ -36,31 +38,24 @@ class _Stop:
 
 
 def run(
-    restorer: Restorer,
-    inputs: list[str],
-    output: Path,
-    *,
-    suffix: str,
-    ext: str,
-    controls: dict[str, Any],
-    quality: int | None,
-    overwrite: bool,
-    recursive: bool,
-    dry_run: bool,
-    as_json: bool,
+    restorer: Restorer, inputs: list[str], output: Path, controls: dict[str, Any], suffix: str, flags: JobFlags
 ) -> None:
-    """Expands the inputs, runs the job (or estimates it) and exits with the code that the outcome deserves."""
+    """Expands the inputs, runs the job (or estimates it) and exits with the code that the outcome deserves.
+
+    `suffix` is put behind each name unless the flags have one.
+    """
     from restora import jobs
     from restora.cli._report import reporter
     from restora.io import WRITABLE
 
-    items = jobs.assign(jobs.expand(inputs, recursive), output, suffix, ext)
-    if dry_run:
-        _print_estimate(jobs.estimate(restorer, items, controls), as_json)
+    files = jobs.expand(inputs, not flags.no_recursive)
+    items = jobs.assign(files, output, suffix if flags.suffix is None else flags.suffix, flags.ext)
+    if flags.dry_run:
+        _print_estimate(jobs.estimate(restorer, items, controls), flags.as_json)
         return
     folder = output.parent if output.suffix.lower() in WRITABLE and not output.is_dir() else output
-    how = jobs.Output(folder, quality, overwrite=overwrite)
-    with _Stop() as stop, reporter(as_json) as report:
+    how = jobs.Output(folder, flags.output_quality, overwrite=flags.overwrite)
+    with _Stop() as stop, reporter(flags.as_json) as report:
         summary = jobs.run_job(restorer, items, how, controls, report, lambda: stop.asked)
     if summary.cancelled:
         raise typer.Exit(130)

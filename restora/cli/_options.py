@@ -2,83 +2,111 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 RUNNING, WRITING = "How it runs", "How it is written"
 
+
+def _flag(*names: str, panel: str | None = None, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
 Inputs = Annotated[
-    list[str], typer.Argument(help="Pictures, folders, or quoted patterns such as 'scans/*.tif'.", metavar="INPUT...")
+    list[str],
+    typer.Argument(help="Pictures, folders, or quoted patterns such as 'scans/*.tif'.", metavar="INPUT..."),
 ]
-OutputPath = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder for the results; or a file, for a single input.")
-]
+OutputPath = Annotated[Path, _flag("-o", "--output", help="Folder for the results; or a file, for a single input.")]
 Model = Annotated[
     str | None,
-    typer.Option(
-        "-n", "--model", "--model_name", help="A name from `restora models list`, 'bicubic', or a checkpoint file."
-    ),
+    _flag("-n", "--model", "--model_name", help="A name from `restora models list`, or a checkpoint file."),
 ]
-Scale = Annotated[
-    float | None, typer.Option("-s", "--scale", "--outscale", help="Scale factor from 1 to 32; any number.")
-]
+Scale = Annotated[float | None, _flag("-s", "--scale", "--outscale", help="Scale factor from 1 to 32; any number.")]
 Ensemble = Annotated[
-    bool,
-    typer.Option("-x", "--ensemble", help="Average over the eight flips and turns (8 times slower, slightly better)."),
+    bool, _flag("-x", "--ensemble", help="Average over the eight flips and turns (8 times slower, slightly better).")
 ]
 Tile = Annotated[
     int | None,
-    typer.Option(
+    _flag(
         "-t",
         "--tile",
-        help="Side of a tile in input pixels; 0 for one piece. Chosen to fit the memory.",
+        panel=RUNNING,
         min=0,
-        rich_help_panel=RUNNING,
+        help="Side of a tile in input pixels; 0 for one piece. Fits the memory by itself.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=RUNNING)]
-Precision = Annotated[str, typer.Option("--precision", help="auto, float32, bf16 or fp16.", rich_help_panel=RUNNING)]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="CPU threads; all cores by default.", min=1, rich_help_panel=RUNNING)
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what would be done, with time and memory.", rich_help_panel=RUNNING)
-]
-Suffix = Annotated[
-    str | None,
-    typer.Option("--suffix", help="Put behind each name; '_x4' (the scale) by default.", rich_help_panel=WRITING),
-]
-Extension = Annotated[
-    str, typer.Option("--ext", help="auto (as the input), png, jpg, webp, tif, bmp or avif.", rich_help_panel=WRITING)
-]
-Quality = Annotated[
-    int | None,
-    typer.Option(
-        "-q",
-        "--quality",
-        help="1 to 100, for jpg, webp and avif (default 95).",
-        min=1,
-        max=100,
-        rich_help_panel=WRITING,
-    ),
-]
-OutputQuality = Annotated[
-    int | None,
-    typer.Option(
-        "-q",
-        "--output-quality",
-        help="1 to 100, for jpg, webp and avif (default 95).",
-        min=1,
-        max=100,
-        rich_help_panel=WRITING,
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files that were not made by this job.", rich_help_panel=WRITING)
-]
-Flat = Annotated[
-    bool, typer.Option("--no-recursive", help="Leave out the subfolders of a folder.", rich_help_panel=RUNNING)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")]
+Threads = Annotated[int | None, _flag("--threads", panel=RUNNING, min=1, help="CPU threads; all cores by default.")]
+Device = Annotated[str, _flag("--device", panel=RUNNING, help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str, _flag("--precision", panel=RUNNING, help="auto, float32, bf16 or fp16.")]
+Overwrite = Annotated[bool, _flag("--overwrite", panel=WRITING, help="Replace files that were not made by this job.")]
+Flat = Annotated[bool, _flag("--no-recursive", panel=RUNNING, help="Leave out the subfolders of a folder.")]
+Json = Annotated[bool, _flag("--json", help="Print JSON lines for machines.")]
+
+
+@dataclass(frozen=True)
+class JobFlags:
+    """The flags of every command that takes files and gives files; a command gets them by `@takes_job_flags`."""
+
+    tile: Tile = None
+    device: Device = "auto"
+    precision: Precision = "auto"
+    threads: Threads = None
+    no_recursive: Flat = False
+    dry_run: Annotated[
+        bool, _flag("--dry-run", panel=RUNNING, help="Only say what would be done, with time and memory.")
+    ] = False
+    suffix: Annotated[
+        str | None,
+        _flag("--suffix", panel=WRITING, help="Put behind each name; what was done (_x4, _denoise) by default."),
+    ] = None
+    ext: Annotated[
+        str, _flag("--ext", panel=WRITING, help="auto (as the input), png, jpg, webp, tif, bmp or avif.")
+    ] = "auto"
+    output_quality: Annotated[
+        int | None,
+        _flag(
+            "-q",
+            "--output-quality",
+            panel=WRITING,
+            min=1,
+            max=100,
+            help="1 to 100, for jpg, webp and avif (default 95).",
+        ),
+    ] = None
+    overwrite: Overwrite = False
+    as_json: Json = False
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """What `restorers.load` takes."""
+        return {"device": self.device, "precision": self.precision, "tile": self.tile, "threads": self.threads}
+
+
+def takes_job_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the flags of `JobFlags` behind its own; they arrive together as its argument `flags`."""
+    own = inspect.signature(command, eval_str=True).parameters
+    hints = typing.get_type_hints(JobFlags, include_extras=True)
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in dataclasses.fields(JobFlags)
+    ]
+
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> None:
+        flags = JobFlags(**{p.name: values.pop(p.name) for p in shared})
+        command(**values, flags=flags)
+
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values() if p.name != "flags"]
+    signature = inspect.Signature([*keyword, *shared])
+    wrapped.__signature__ = signature  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    del wrapped.__wrapped__  # else the signature of the bare command would be found behind it
+    return wrapped

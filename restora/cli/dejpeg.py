@@ -9,54 +9,25 @@ import typer
 
 from restora.cli import _enhance
 from restora.cli import _options as o
-from restora.cli._enhance import Set, Strength, Suffix
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
     @app.command(epilog="Example: restora dejpeg old.jpg -n swinir_jpeg.pth -o out/")
+    @o.takes_job_flags
     def dejpeg(
         inputs: o.Inputs,
+        flags: o.JobFlags,
         output: o.OutputPath = Path("restored"),
         model: o.Model = None,
-        quality_factor: Annotated[
-            int | None,
-            typer.Option("--quality", help="Quality that the picture was compressed with, 1 to 100.", min=1, max=100),
+        quality: Annotated[
+            int | None, typer.Option(help="Quality that the picture was compressed with, 1 to 100.", min=1, max=100)
         ] = None,
-        strength: Strength = 1.0,
-        extra: Set = None,
+        strength: _enhance.Strength = 1.0,
+        extra: _enhance.Set = None,
         ensemble: o.Ensemble = False,
-        tile: o.Tile = None,
-        device: o.Device = "auto",
-        precision: o.Precision = "auto",
-        threads: o.Threads = None,
-        suffix: Suffix = "_dejpeg",
-        ext: o.Extension = "auto",
-        quality: o.OutputQuality = None,
-        overwrite: o.Overwrite = False,
-        no_recursive: o.Flat = False,
-        dry_run: o.DryRun = False,
-        as_json: o.Json = False,
     ) -> None:
         """Remove the blocks and rings that JPEG compression leaves."""
-        given = {"quality": quality_factor, "strength": strength, "ensemble": ensemble}
-        _enhance.run(
-            "dejpeg",
-            inputs,
-            output,
-            model,
-            given,
-            extra,
-            device=device,
-            precision=precision,
-            tile=tile,
-            threads=threads,
-            suffix=suffix,
-            ext=ext,
-            quality=quality,
-            overwrite=overwrite,
-            recursive=not no_recursive,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
+        given = {"quality": quality, "strength": strength, "ensemble": ensemble}
+        _enhance.run("dejpeg", inputs, output, model, given, extra, flags)
