@@ -66,7 +66,7 @@ def _working_memory(restorer: Restorer, checked: Any) -> int:
     from restora.restorers import Upscaler
 
     if not isinstance(restorer, Upscaler):
-        return 0
+        return 0  # of the others, what the picture takes is what is known
     passes = restorer.plan(checked).passes
     if not passes:
         return 0

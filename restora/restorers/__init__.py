@@ -1,6 +1,7 @@
 """Restorers: the one thing that everybody calls."""
 
 from restora.restorers.base import Controls, Report, Restoration, Restorer
+from restora.restorers.chain import Chain
 from restora.restorers.enhance import Enhancer
 from restora.restorers.loading import load, restore
 from restora.restorers.scaling import ScalePlan, plan_scale
@@ -8,6 +9,7 @@ from restora.restorers.upscale import Bicubic, UpscaleControls, Upscaler
 
 __all__ = [
     "Bicubic",
+    "Chain",
     "Controls",
     "Enhancer",
     "Report",

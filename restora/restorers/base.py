@@ -21,7 +21,7 @@ class Controls(BaseModel):
     """What a user may set on a restorer: names, types, ranges and meanings in one place. Python arguments, flags and
     forms are made from it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 @dataclass

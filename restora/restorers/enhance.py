@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
 from restora.engine import NetworkOperator, Progress, Settings, run
 from restora.errors import UsageError
@@ -21,8 +21,6 @@ from restora.restorers.upscale import Source
 
 class EnhanceControls(Controls):
     """What every same-size restorer has; those of the network are added to it by `controls_of`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     strength: float = Field(1.0, ge=0, le=1, description="1 takes the result, 0 keeps the input, between them a blend")
     ensemble: bool = Field(
@@ -149,11 +147,10 @@ def _with_maps(pixels: np.ndarray, maps: list[np.ndarray], decode: Callable | No
     """The picture in floating point with its maps as further channels, so that they are cut into the same tiles."""
     top = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(pixels.dtype, 1.0)
     picture = pixels.astype(np.float32) / np.float32(top)
+    height, width = pixels.shape[:2]
     for plane in maps:
-        if plane.shape != pixels.shape[:2]:
-            raise UsageError(
-                f"The map has {plane.shape[1]}x{plane.shape[0]} pixels and does not fit the picture's {pixels.shape[1]}x{pixels.shape[0]}."
-            )
+        if plane.shape != (height, width):
+            raise UsageError(f"The map has {plane.shape[1]}x{plane.shape[0]} pixels and does not fit {width}x{height}.")
     return np.dstack([decode(picture) if decode is not None else picture, *maps])
 
 
