@@ -98,6 +98,36 @@ def register(app: typer.Typer) -> None:
         typer.echo(f"Imported as '{card.name}' ({card.variant}, {scales}, {card.parameters:,} parameters).")
 
     @group.command()
+    def export(
+        name: Annotated[
+            str, typer.Argument(help="A model, a checkpoint file, or a network variant (then with random weights).")
+        ],
+        output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file to write.")],
+        scale: Annotated[
+            int | None, typer.Option("-s", "--scale", help="Fixed in the file, for networks of several.")
+        ] = None,
+    ) -> None:
+        """Write a network as ONNX, and check the file against torch."""
+        from restora import networks, zoo
+        from restora.engine import NetworkOperator
+        from restora.errors import UnknownModel
+        from restora.zoo.onnx import export_onnx
+
+        if zoo.looks_like_path(name):
+            net = zoo.identify_file(name, scale)[0]
+        else:
+            try:
+                net = zoo.load_network(zoo.find(name))
+            except UnknownModel:
+                net = networks.create(name)
+        done = export_onnx(net, output, NetworkOperator(net, scale).controls)
+        size = "any height and width" if done.dynamic else f"{done.sizes[0][1]}x{done.sizes[0][0]} only"
+        checked = "not checked (pip install onnxruntime)"
+        if done.difference is not None:
+            checked = f"differs from torch by at most {done.difference:.1e} of the range"
+        typer.echo(f"{done.path}: {size}; {checked}.")
+
+    @group.command()
     def remove(name: str) -> None:
         """Remove an imported model."""
         from restora import zoo

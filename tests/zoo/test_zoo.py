@@ -123,9 +123,14 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, protocol: str
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "empty"), (b"hello, I am no checkpoint", "no checkpoint"), (b"\x80\x02garbage", "."), (b"PK\x03\x04" + b"\0" * 50, "no checkpoint"),
-     (b"\x10\0\0\0\0\0\0\0{not json at all}", "damaged")],
-)  # fmt: skip
+    [
+        (b"", "empty"),
+        (b"hello, I am no checkpoint", "no checkpoint"),
+        (b"\x80\x02garbage", "."),
+        (b"PK\x03\x04" + b"\0" * 50, "no checkpoint"),
+        (b"\x10\0\0\0\0\0\0\0{not json at all}", "damaged"),
+    ],
+)
 def test_damaged_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(content)
