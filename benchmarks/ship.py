@@ -37,7 +37,11 @@ def main() -> None:
     target.parent.mkdir(exist_ok=True)
     shutil.copyfile(source, target)
     training = card.training.model_copy(
-        update={"data_licence": chosen.data_licence, "data": chosen.data, "recipe": chosen.recipes or card.training.recipe}
+        update={
+            "data_licence": chosen.data_licence,
+            "data": chosen.data,
+            "recipe": chosen.recipes or card.training.recipe,
+        }
     )
     weights = card.weights.model_copy(update={"file": target.name})
     scores = []
@@ -45,7 +49,10 @@ def main() -> None:
         for folder in sorted(p for p in chosen.bench.iterdir() if (p / f"LRx{scale}").is_dir()):
             scores.append(evaluation.measure(restora.load(target, scale=scale), folder, "sr-y", scale))
             last = scores[-1]
-            print(f"{name} x{scale} {folder.name}: {last.psnr:.3f} / {last.ssim:.4f} (bicubic {last.bicubic_psnr:.3f})", flush=True)
+            print(
+                f"{name} x{scale} {folder.name}: {last.psnr:.3f} / {last.ssim:.4f} (bicubic {last.bicubic_psnr:.3f})",
+                flush=True,
+            )
     scores = [s.model_copy(update={"command": s.command.replace(target.name, name)}) for s in scores]
     card = card.model_copy(
         update={
