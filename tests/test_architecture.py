@@ -48,8 +48,6 @@ def imported(file: Path) -> set[str]:
 def test_imports_point_upwards(file: Path) -> None:
     room = file.relative_to(PACKAGE).parts[0]
     allowed = set(ROOMS[: ROOMS.index(room) + 1])
-    if room == "degradation":
-        allowed |= {"jobs"} if file.name == "__main__.py" else set()
     assert imported(file) <= allowed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,26 +48,28 @@ def register(app: typer.Typer) -> None:
         console.print(table, width=None if console.is_terminal else 140, soft_wrap=not console.is_terminal)
 
     @group.command()
-    def show(name: str, as_json: o.Json = False) -> None:
-        """Show a model's card: what it is for, how it was trained, what it scores."""
-        from restora import zoo
-
-        card = zoo.find(name)
-        if as_json:
-            typer.echo(json.dumps(card.model_dump(mode="json"), ensure_ascii=False))
-            return
+    def show(
+        name: Annotated[str, typer.Argument(help="A model, or a network variant.")],
+        as_json: o.Json = False,
+    ) -> None:
+        """Show a model's card and its network: what it is for, how it was trained, what it scores, how it is built."""
         import yaml
 
-        typer.echo(
-            yaml.safe_dump(
-                card.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=110
-            ).rstrip()
-        )
-        from restora.restorers import UpscaleControls
+        from restora import networks, zoo
+        from restora.errors import UnknownModel
 
-        typer.echo("controls:")
-        for key, value in UpscaleControls.model_json_schema()["properties"].items():
-            typer.echo(f"  {key}: {value['description']}")
+        try:
+            card = zoo.find(name)
+        except UnknownModel:
+            if name not in networks.variants():
+                raise
+            card = None
+        facts: dict[str, Any] = {} if card is None else card.model_dump(mode="json", exclude_defaults=not as_json)
+        facts["network"] = _network(card.variant if card is not None else name)
+        if as_json:
+            typer.echo(json.dumps(facts, ensure_ascii=False))
+        else:
+            typer.echo(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=110).rstrip())
 
     @group.command()
     def get(name: str) -> None:
@@ -134,3 +136,35 @@ def register(app: typer.Typer) -> None:
 
         zoo.remove(name)
         typer.echo(f"Removed '{name}'.")
+
+
+def _network(variant: str) -> dict[str, Any]:
+    """A network's architecture in one screen: what it takes, what it costs, what it is made of."""
+    from restora import evaluation, networks
+    from restora.restorers.enhance import controls_of
+    from restora.restorers.upscale import UpscaleControls
+
+    family = networks.family_of(variant)
+    net = networks.create(variant)
+    spec: Any = net.spec
+    costs = evaluation.profile(variant, run=False).costs
+    enlarges = spec.task == "super-resolution"
+    schema = (UpscaleControls if enlarges else controls_of(spec)).model_json_schema(mode="serialization")
+    return {
+        "variant": variant,
+        "paper": family.paper or spec.source,
+        "configuration": dict(family.variants[variant]),
+        "task": spec.task,
+        "colour": f"{spec.colour}, {spec.channels} channel(s)",
+        "scales": [f"x{s}" for s in spec.scales],
+        "sizes": f"multiples of {spec.multiple_of}, from {spec.minimum} (the engine pads)",
+        "receptive field": f"{spec.tiling.radius} pixels on each side",
+        "tiling promise": str(spec.tiling),
+        "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
+        "Mult-Adds at 1280x720": {f"x{c.scale}": f"{c.mult_adds / 1e9:.1f} G" for c in costs},
+        "blocks": {
+            name: f"{type(child).__name__}, {sum(p.numel() for p in child.parameters()):,} parameters"
+            for name, child in net.named_children()
+        },
+        "controls": {k: v.get("description", "") for k, v in schema["properties"].items()},
+    }
