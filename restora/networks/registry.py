@@ -135,6 +135,8 @@ def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         if key is None:
             break
         state = state[key]
+    if state and all(isinstance(part, Mapping) for part in state.values()):  # a file of several networks, by number
+        state = {f"{name}.{k}": v for name, part in state.items() for k, v in part.items()}
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
         raise UnknownArchitecture(

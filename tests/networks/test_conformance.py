@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from restora import networks
 
@@ -46,7 +47,7 @@ def test_output_equals_the_reference(name: str) -> None:
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == record["n_params"]
     inputs = {i["name"]: make_input(tuple(i["shape"]), i["recipe"]) for i in record["inputs"]}
     with torch.no_grad():
-        result = eval(record["forward"], {"net": net, **inputs})  # our own file
+        result = eval(record["forward"], {"net": net, "torch": torch, "F": F, **inputs})  # our own file
     (output,) = record["outputs"]
     assert list(result.shape) == output["shape"]
     with np.load(FOLDER / f"{name}.npz") as arrays:
