@@ -28,6 +28,7 @@ _SMALLEST_TILE = 16
 _WHOLE = 1 << 30
 # A tile of 80 halos computes 5 % too much; larger ones gain nothing and fall out of the cache.
 _TILE_IN_HALOS, _LEAST_CAP, _LARGEST_AUTO_TILE = 80, 256, 1024
+_SMALLEST_AUTO_TILE = 128
 _CPU_BUDGET = 1 << 30
 
 Convert = Callable[[np.ndarray], np.ndarray]
@@ -108,12 +109,16 @@ def run(
     scale = operator.scale
     if target is None:
         target = np.empty((height * scale, width * scale, channels), source.dtype)
-    size = tile_size(operator, device, settings.tile)
+    size, reach = layout(operator, device, settings.tile)
     report = RunReport(str(device), str(dtype).removeprefix("torch."), min(size, max(height, width)))
-    pending = tiles.plan(height, width, size, operator.tiling)[::-1]
+    pending = tiles.plan(height, width, size, operator.tiling.window, reach)[::-1]
     if operator.tiling.kind == "global" and len(pending) > 1:
         report.notes.append("This network uses statistics of the whole picture; tiles are an approximation of it.")
-    reach = tiles.halo(operator.tiling)
+    elif reach < tiles.halo(operator.tiling) and len(pending) > 1:
+        report.notes.append(
+            f"This network sees {operator.tiling.radius} pixels far; to fit the memory, tiles overlap by {reach}. "
+            "--tile N keeps the whole reach."
+        )
     started, done = time.monotonic(), 0
     while pending:
         if cancelled is not None and cancelled():
@@ -152,18 +157,30 @@ def run(
     return target, report
 
 
-def tile_size(operator: Operator, device: torch.device, wanted: int | None = None) -> int:
-    """Side of a tile in input pixels: what was asked, or the largest that a share of the memory holds."""
+def layout(operator: Operator, device: torch.device, wanted: int | None = None) -> tuple[int, int]:
+    """Side of a tile and halo around it, in input pixels.
+
+    A tile that was asked for has the promise's whole halo, and 0 means the whole picture. Else the tile is the largest that
+    a share of the memory holds. A network may see so far (hundreds of pixels) that tiles with its whole halo do not fit: then
+    the halo takes half of what fits, and the result is an approximation, which `run` says.
+    """
+    reach = tiles.halo(operator.tiling)
     if wanted is not None:
-        return wanted if wanted > 0 else _WHOLE
+        return (wanted if wanted > 0 else _WHOLE), reach
     budget = free_memory(device) * (0.6 if device.type == "cuda" else 0.25)
     if device.type == "cpu":
         budget = min(budget, _CPU_BUDGET)
-    reach = tiles.halo(operator.tiling)
-    side = int(math.sqrt(budget / operator.bytes_per_pixel())) - 2 * reach
-    side = min(side, max(_LEAST_CAP, _TILE_IN_HALOS * reach))
     window = max(operator.tiling.window, operator.multiple_of)
-    return max(64, min(side, _LARGEST_AUTO_TILE)) // window * window or window
+    fits = max(_SMALLEST_AUTO_TILE, int(math.sqrt(budget / operator.bytes_per_pixel())))
+    if reach > fits // 4:
+        reach = fits // 4 // window * window
+    side = min(fits - 2 * reach, max(_LEAST_CAP, _TILE_IN_HALOS * reach), _LARGEST_AUTO_TILE)
+    return max(side // window * window, window), reach
+
+
+def tile_size(operator: Operator, device: torch.device, wanted: int | None = None) -> int:
+    """Side of a tile in input pixels; see `layout`."""
+    return layout(operator, device, wanted)[0]
 
 
 def _attempt(

@@ -30,10 +30,9 @@ class Tile:
         return (self.bottom - self.top) * (self.right - self.left)
 
 
-def halo(tiling: Tiling, margin: int = 0) -> int:
-    """Input pixels around a tile that influence it: the promise's radius plus a caller's margin, on the window grid."""
-    reach = tiling.radius + margin
-    return math.ceil(reach / tiling.window) * tiling.window if reach else 0
+def halo(tiling: Tiling) -> int:
+    """Input pixels around a tile that influence it: the promise's radius, on the window grid."""
+    return math.ceil(tiling.radius / tiling.window) * tiling.window
 
 
 def tile_at(top: int, left: int, bottom: int, right: int, height: int, width: int, reach: int) -> Tile:
@@ -50,14 +49,12 @@ def tile_at(top: int, left: int, bottom: int, right: int, height: int, width: in
     )
 
 
-def plan(height: int, width: int, size: int, tiling: Tiling, margin: int = 0) -> list[Tile]:
-    """Tiles of about `size` pixels a side that cover a picture, row by row.
+def plan(height: int, width: int, size: int, window: int, reach: int) -> list[Tile]:
+    """Tiles of about `size` pixels a side, with a halo of `reach`, that cover a picture, row by row.
 
-    The picture is divided evenly, so that no sliver is left at its end; cores begin on multiples of the promise's
-    window.
+    The picture is divided evenly, so that no sliver is left at its end; cores begin on multiples of `window`.
     """
-    reach = halo(tiling, margin)
-    rows, columns = (_cuts(length, size, tiling.window) for length in (height, width))
+    rows, columns = (_cuts(length, size, window) for length in (height, width))
     return [
         tile_at(top, left, bottom, right, height, width, reach)
         for top, bottom in itertools.pairwise(rows)

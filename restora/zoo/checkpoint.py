@@ -18,13 +18,18 @@ from restora.io import atomic_path
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The content of a checkpoint and, for safetensors, its metadata. The content decides the format, not the name.
+    """The content of a checkpoint and, for safetensors, its metadata. The content decides the format, not the name; only
+    ncnn's pair of files is told by its names.
 
     Raises:
         WeightsError: missing, empty, damaged or of an unknown format.
         UnsafeCheckpoint: a pickle that wants to run code; nothing of it was run.
     """
     path = Path(path)
+    if path.suffix == ".param" or (path.suffix == ".bin" and path.with_suffix(".param").exists()):
+        from restora.zoo.ncnn import read_ncnn
+
+        return read_ncnn(path), {}
     try:
         with path.open("rb") as file:
             head = file.read(16)

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restora.errors import ChecksumMismatch, UnknownModel, UsageError, WeightsError
+from restora.errors import ChecksumMismatch, MissingExtra, UnknownArchitecture, UnknownModel, UsageError, WeightsError
 from restora.zoo.card import Card, Weights, read_card, write_card
 
 if TYPE_CHECKING:
     from torch import nn
 
 _HERE = Path(__file__).parent
-_EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+_EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param")
 
 
 def cache_folder() -> Path:
@@ -169,7 +169,18 @@ def identify_file(path: str | Path, scale: int | None = None) -> tuple[nn.Module
     from restora.zoo.checkpoint import read_checkpoint
 
     checkpoint, metadata = read_checkpoint(path)
-    found = networks.identify(checkpoint)
+    try:
+        found = networks.identify(checkpoint)
+    except UnknownArchitecture as unknown:
+        from restora.zoo.spandrel_bridge import load_with_spandrel
+
+        try:
+            bridged = load_with_spandrel(networks.unwrap(checkpoint))
+        except MissingExtra as hint:
+            raise UnknownArchitecture(f"{unknown} {hint}") from unknown
+        except UnknownArchitecture:
+            raise unknown from None
+        return bridged, bridged.architecture
     variant = _settle(found, metadata, Path(path), scale)
     net = networks.create(variant) if variant else networks.families()[found.family].build(**found.config).eval()
     return networks.load_state(net, checkpoint), variant or f"{found.family} {found.config}"

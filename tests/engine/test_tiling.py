@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_the_promised_radius_is_the_receptive_field(variant: str) -> None:
 def test_cores_cover_every_pixel_once(height: int, width: int, size: int, radius: int, window: int) -> None:
     promise = exact(radius) if window == 1 else aligned(window, radius)
     covered = np.zeros((height, width), int)
-    for t in tiles.plan(height, width, size, promise):
+    for t in tiles.plan(height, width, size, window, tiles.halo(promise)):
         assert t.top % window == 0 and t.left % window == 0
         covered[t.top : t.bottom, t.left : t.right] += 1
         assert t.read_top == max(0, t.top - tiles.halo(promise)) and t.read_right == min(
@@ -209,3 +211,19 @@ def test_results_go_into_a_memory_map(tmp_path) -> None:
     run(operator, picture, target, engine.Settings(device="cpu", tile=16))
     plain, _ = run(operator, picture, settings=engine.Settings(device="cpu", tile=16))
     assert np.array_equal(target, plain)
+
+
+def test_a_reach_that_does_not_fit_is_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that sees further than the memory holds is still run, and the report says what was given up."""
+    module = importlib.import_module("restora.engine.run")
+    operator = engine.NetworkOperator(lively("fsrcnn_x2"), 2)
+    operator.tiling = exact(400)
+    monkeypatch.setattr(module, "_CPU_BUDGET", int(operator.bytes_per_pixel() * 200**2))
+    size, reach = module.layout(operator, torch.device("cpu"))
+    assert (size + 2 * reach) ** 2 * operator.bytes_per_pixel() <= 1.01 * module._CPU_BUDGET
+    picture = np.random.default_rng(0).random((300, 250, 3), dtype=np.float32)
+    whole, _ = run(operator, picture, settings=engine.Settings(device="cpu", tile=0))
+    result, report = run(operator, picture, settings=engine.Settings(device="cpu"))
+    assert any("sees 400 pixels far" in note for note in report.notes)
+    assert np.abs(result - whole).max() <= 1e-5 * max(1, np.abs(whole).max())  # it really sees but 8
+    assert module.layout(operator, torch.device("cpu"), 64) == (64, 400)
