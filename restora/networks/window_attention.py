@@ -1,0 +1,188 @@
+"""Attention in windows of the picture, for the networks built on Swin transformers (SwinIR, HAT)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MASKED = -100.0  # what published networks add to the scores of pairs that may not see one another
+
+
+class Step(NamedTuple):
+    """One layer's reach along an axis: `grow` pixels to each side, or everything in windows (of size `window`, displaced by
+    `shift`, seeing `grow` pixels beyond themselves) and, in a parallel branch, `beside` pixels to each side."""
+
+    grow: int = 0
+    window: int = 0
+    shift: int = 0
+    beside: int = 0
+
+
+def reach(steps: Iterable[Step], window: int) -> int:
+    """Receptive field of a chain of layers: the largest distance from an output pixel to an input pixel that it depends on,
+    over all places a pixel can have in the window grid. Inputs are counted on the grid of the whole picture, so tiles have
+    to begin on multiples of `window`."""
+    backwards = list(steps)[::-1]
+    largest = 0
+    for place in range(window):
+        low = high = place
+        for step in backwards:
+            near = low - step.beside, high + step.beside
+            if step.window:
+                low = (low - step.shift) // step.window * step.window + step.shift
+                high = ((high - step.shift) // step.window + 1) * step.window + step.shift - 1
+            low, high = min(near[0], low - step.grow), max(near[1], high + step.grow)
+        largest = max(largest, place - low, high - place)
+    return largest
+
+
+def relative_position_index(window: int) -> Tensor:
+    """Row of the bias table for each pair of pixels in a window, `window^2 x window^2`."""
+    ys, xs = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    places = torch.stack([ys.flatten(), xs.flatten()])
+    offsets = places[:, :, None] - places[:, None, :] + window - 1
+    return offsets[0] * (2 * window - 1) + offsets[1]
+
+
+def shift_masks(window: int, shift: int) -> Tensor:
+    """What separates, in windows displaced cyclically, pixels that are no neighbours in the picture.
+
+    `2 x 2 x window^2 x window^2`: first axis 1 for the last row of windows, second axis 1 for the last column; only
+    there the picture's two ends meet.
+    """
+    region = torch.zeros(2, window, dtype=torch.long)
+    region[1, window - shift :] = 1
+    row, column = region[:, None, :, None], region[None, :, None, :]
+    label = (2 * row + column).flatten(2)
+    return torch.where(label[..., :, None] == label[..., None, :], 0.0, MASKED)
+
+
+def published_mask(size: int, window: int) -> Tensor:
+    """The mask of a whole picture as published checkpoints hold it, `(size / window)^2 x window^2 x window^2`."""
+    last = (torch.arange(size // window) == size // window - 1).long()
+    return shift_masks(window, window // 2)[last[:, None], last[None, :]].flatten(0, 1)
+
+
+def split_windows(x: Tensor, window: int, heads: int, parts: int) -> tuple[Tensor, ...]:
+    """`B x H x W x (parts*C)` -> `parts` tensors `B x rows x columns x heads x window^2 x C/heads`."""
+    b, h, w, c = x.shape
+    x = x.view(b, h // window, window, w // window, window, parts, heads, c // (parts * heads))
+    return x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6).unbind(0)
+
+
+def join_windows(x: Tensor, window: int) -> Tensor:
+    """The inverse of `split_windows` for one part: `B x H x W x C`."""
+    b, rows, columns, heads, _, c = x.shape
+    x = x.view(b, rows, columns, heads, window, window, c).permute(0, 1, 4, 2, 5, 3, 6)
+    return x.reshape(b, rows * window, columns * window, heads * c)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, masks: Tensor | None = None) -> Tensor:
+    """Softmax attention within windows; `bias` is `heads x n x m`, `masks` as of `shift_masks`.
+
+    Only the last row and the last column of displaced windows need a mask, so that no mask of the whole picture is made.
+    """
+    if masks is None:
+        y = F.scaled_dot_product_attention(q.flatten(0, 2), k.flatten(0, 2), v.flatten(0, 2), attn_mask=bias[None])
+        return y.view(q.shape)
+    rows = []
+    for i, row in enumerate((slice(0, -1), slice(-1, None))):
+        columns = []
+        for j, column in enumerate((slice(0, -1), slice(-1, None))):
+            part = q[:, row, column]
+            if part.numel() or (i and j):
+                columns.append(attend(part, k[:, row, column], v[:, row, column], bias + masks[i, j]))
+        if columns:
+            rows.append(torch.cat(columns, dim=2))
+    return torch.cat(rows, dim=1)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention in windows with a learned bias for each relative position."""
+
+    def __init__(self, dim: int, window: int, heads: int) -> None:
+        super().__init__()
+        self.window, self.heads = window, heads
+        self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+        nn.init.normal_(self.relative_position_bias_table, std=0.02)
+        self.qkv, self.proj = linear(dim, 3 * dim), linear(dim, dim)
+
+    def forward(self, x: Tensor, index: Tensor, masks: Tensor | None = None) -> Tensor:
+        """`B x H x W x C` with sizes that are multiples of the window; `masks` when the picture has been displaced."""
+        q, k, v = split_windows(self.qkv(x), self.window, self.heads, 3)
+        bias = self.relative_position_bias_table[index].permute(2, 0, 1)
+        return self.proj(join_windows(attend(q, k, v, bias, masks), self.window))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = linear(dim, hidden), linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, leaves out a residual branch for a share `rate` of the batch."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return x * keep / (1 - self.rate)
+
+
+def drop_rates(depths: Sequence[int], last: float) -> list[list[float]]:
+    """Stochastic depth that grows linearly from 0 at the first block to `last` at the last one, grouped by layer."""
+    total = sum(depths)
+    rates = iter([last * n / max(1, total - 1) for n in range(total)])
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def linear(channels_in: int, channels_out: int) -> nn.Linear:
+    """A linear layer as transformers start it: N(0, 0.02), no bias."""
+    layer = nn.Linear(channels_in, channels_out)
+    nn.init.normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def on_channels_first(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a convolutional layer to a channels-last tensor."""
+    return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class TokenNorm(nn.Module):
+    """A layer norm under the key `norm`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+def mirror_to(x: Tensor, height: int, width: int) -> Tensor:
+    """Mirrors the bottom and the right until the picture is that large; mirrors again where it is smaller than that."""
+    for axis, wanted in ((-2, height), (-1, width)):
+        size = x.shape[axis]
+        if wanted > size:
+            place = torch.arange(wanted, device=x.device) % max(1, 2 * size - 2)
+            x = x.index_select(axis, torch.minimum(place, 2 * size - 2 - place).clamp(min=0))
+    return x
+
+
+def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Mirrors the bottom and the right until both sizes are multiples."""
+    height, width = (-(-size // multiple) * multiple for size in x.shape[-2:])
+    return mirror_to(x, height, width)
