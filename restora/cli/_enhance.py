@@ -44,6 +44,9 @@ def run(
     if isinstance(restorer, Upscaler):
         raise UsageError(f"'{restorer.name}' enlarges: use `restora upscale`.")
     controls = {k: v for k, v in given.items() if v is not None}
+    sigma = restorer.controls.model_fields.get("sigma")
+    if sigma is not None and sigma.is_required():
+        controls.setdefault("sigma", "auto")
     for pair in extra or []:
         name, equals, value = pair.partition("=")
         if not equals:

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         output: o.OutputPath = Path("restored"),
         model: o.Model = None,
         sigma: Annotated[
-            str | None, typer.Option(help="Noise level, 0 to 255; or a grey picture as a map of it.")
+            str | None, typer.Option(help="Noise level, 0 to 255; auto; or a grey picture as a map of it.")
         ] = None,
         strength: _enhance.Strength = 1.0,
         extra: _enhance.Set = None,

@@ -112,7 +112,9 @@ def _mat73(path: Path) -> list[Array]:
     try:
         import h5py
     except ImportError as error:
-        raise MissingExtra(f"'{path}' is a MATLAB 7.3 file, which needs h5py: pip install 'restora[matlab]'.") from error
+        raise MissingExtra(
+            f"'{path}' is a MATLAB 7.3 file, which needs h5py: pip install 'restora[matlab]'."
+        ) from error
     found: list[Array] = []
 
     def visit(item: Any) -> None:

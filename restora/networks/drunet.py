@@ -120,10 +120,10 @@ class BlindDRUNet(nn.Module):
     ) -> None:
         super().__init__()
         radius = reach([estimator_depth, *unet_steps(blocks)], 8)
-        strength = Control(
-            "strength", "factor on the predicted noise level: below 1 keeps grain", default=1.0, low=0.0, high=3.0
+        factor = Control(
+            "factor", "factor on the predicted noise level: below 1 keeps grain", default=1.0, low=0.0, high=3.0
         )
-        self.spec = _spec(channels, radius, strength)
+        self.spec = _spec(channels, radius, factor)
         width = estimator_features
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
         for _ in range(estimator_depth - 2):
@@ -140,9 +140,9 @@ class BlindDRUNet(nn.Module):
         """Denoises by the predicted level, or by `level` (`B x 1 x H x W`, divided by 255) if that is given."""
         return self.denoiser(torch.cat([x, self.estimate(x) if level is None else level], dim=1))
 
-    def restore(self, x: Tensor, strength: float = 1.0) -> Tensor:
-        """Removes noise of unknown and varying strength; `strength` scales what was predicted."""
-        return self(x, self.estimate(x) * strength)
+    def restore(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        """Removes noise of unknown and varying strength; `factor` scales what was predicted."""
+        return self(x, self.estimate(x) * factor)
 
 
 def _spec(channels: int, radius: int, control: Control) -> NetworkSpec:

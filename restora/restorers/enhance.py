@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, create_model
 
+from restora.degradation.estimate import noise_level
 from restora.engine import NetworkOperator, Progress, Settings, run
 from restora.errors import UsageError
 from restora.io import Picture
@@ -50,7 +51,7 @@ class Enhancer(Restorer):
     """A network that returns a picture of the same size.
 
     A control that may vary over the picture (a noise level) takes a number, or a map: a grey picture (path or array
-    `H x W`) whose full range stands for the control's highest value.
+    `H x W`) whose full range stands for the control's highest value. A sigma of ``auto`` is estimated from the picture.
 
     Args:
         name: shown in reports. source: where the network comes from. settings: device, precision, tile.
@@ -69,6 +70,15 @@ class Enhancer(Restorer):
 
     def output_size(self, height: int, width: int, controls: Any) -> tuple[int, int]:
         return height, width
+
+    def settled(self, controls: EnhanceControls, picture: Picture) -> tuple[EnhanceControls, list[str]]:
+        """The controls with ``auto`` replaced by an estimate from the picture, and what was estimated, in words."""
+        if getattr(controls, "sigma", None) != "auto":
+            return controls, []
+        sigma = noise_level(picture.filled())
+        (control,) = (c for c in self.spec.controls if c.name == "sigma")
+        sigma = round(min(sigma, control.high if control.high is not None else sigma), 2)
+        return controls.model_copy(update={"sigma": sigma}), [f"Noise level estimated as {sigma:g} of 255."]
 
     def operator(self, controls: EnhanceControls) -> tuple[NetworkOperator, list[np.ndarray]]:
         """The engine's operator with these controls, and the maps that have to travel with the picture."""
@@ -95,6 +105,7 @@ class Enhancer(Restorer):
         how = Settings(base.device, base.precision, base.tile, controls.ensemble or base.ensemble, base.threads)
         transform = picture.colour_transform()
         decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
+        controls, estimated = self.settled(controls, picture)
         operator, maps = self.operator(controls)
         source = picture.filled()
         if maps:
@@ -118,7 +129,7 @@ class Enhancer(Restorer):
             ran.tiles,
             time.monotonic() - started,
             {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in controls},
-            [*ran.notes, *picture.notes],
+            [*estimated, *ran.notes, *picture.notes],
         )
         return picture.replace(pixels=pixels, alpha=picture.alpha), report
 

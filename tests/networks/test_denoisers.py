@@ -164,7 +164,7 @@ def test_blind_drunet_is_drunet_at_the_predicted_level() -> None:
         level = blind.estimate(x)
         assert level.shape == (1, 1, 16, 8) and level.min() > 0
         assert torch.allclose(blind(x), plain.restore(x, sigma=255 * level), atol=1e-6)
-        assert torch.allclose(blind.restore(x, strength=0.5), plain.restore(x, sigma=127.5 * level), atol=1e-6)
+        assert torch.allclose(blind.restore(x, factor=0.5), plain.restore(x, sigma=127.5 * level), atol=1e-6)
 
 
 def test_published_drunet_has_the_counted_parameters() -> None:

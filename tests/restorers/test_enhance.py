@@ -96,3 +96,11 @@ def test_a_choice_reaches_the_network(dimmer: Enhancer) -> None:
 
 def test_the_controls_are_those_of_the_network_and_the_common_ones(dimmer: Enhancer) -> None:
     assert set(dimmer.controls.model_fields) == {"strength", "ensemble", "sigma", "mode"}
+
+
+def test_a_sigma_can_be_estimated(dimmer: Enhancer) -> None:
+    noisy = np.clip(128 + np.random.default_rng(0).normal(0, 20, (64, 64, 3)), 0, 255).astype(np.uint8)
+    for array in (noisy, noisy.astype(np.uint16) * 257, noisy.astype(np.float32) / 255):
+        result = dimmer(array, sigma="auto")
+        (note,) = [n for n in result.report.notes if "estimated" in n]
+        assert 18 < float(result.report.controls["sigma"]) < 22 and "of 255" in note
