@@ -73,7 +73,7 @@ class Enhancer(Restorer):
 
     def settled(self, controls: EnhanceControls, picture: Picture) -> tuple[EnhanceControls, list[str]]:
         """The controls with ``auto`` replaced by an estimate from the picture, and what was estimated, in words."""
-        if getattr(controls, "sigma", None) != "auto":
+        if not isinstance(asked := getattr(controls, "sigma", None), str) or asked != "auto":
             return controls, []
         sigma = noise_level(picture.filled())
         (control,) = (c for c in self.spec.controls if c.name == "sigma")
