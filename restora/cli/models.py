@@ -48,6 +48,24 @@ def register(app: typer.Typer) -> None:
         console.print(table, width=None if console.is_terminal else 140, soft_wrap=not console.is_terminal)
 
     @group.command()
+    def networks(
+        pattern: Annotated[str, typer.Argument(help="Shell pattern on the variant, for example 'swinir*'.")] = "*",
+        as_json: o.Json = False,
+    ) -> None:
+        """List the networks that can be built, trained, and loaded from checkpoints of your own."""
+        from restora import networks as room
+
+        chosen = set(room.variants(pattern))
+        for family in room.families().values():
+            variants = [v for v in family.variants if v in chosen]
+            if variants and as_json:
+                typer.echo(
+                    json.dumps({"family": family.name, "paper": family.paper, "variants": variants}, ensure_ascii=False)
+                )
+            elif variants:
+                typer.echo(f"{family.name}: {', '.join(variants)}\n    {family.paper}")
+
+    @group.command()
     def show(
         name: Annotated[str, typer.Argument(help="A model, or a network variant.")],
         as_json: o.Json = False,
