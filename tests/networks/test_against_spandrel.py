@@ -13,9 +13,10 @@ from restora.zoo.spandrel_bridge import load_with_spandrel
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("spandrel") is None, reason="pip install 'restora[spandrel]' to run these checks"
 )
+# not here: Uformer and RCAN, of which spandrel takes other layouts than the published ones named in our tests
 SHARED = [
     "srvgg_anime_x4", "srvgg_general_x4", "rrdbnet_6b_x4", "rrdbnet_x2", "swinir_lightweight_x2", "swinir_color_dn", "hat_s_x2",
-    "nafnet_gopro_width32", "drunet_color", "dncnn_gray_r", "dncnn_color_blind", "uformer_t", "rcan_x2",
+    "nafnet_gopro_width32", "drunet_color", "dncnn_gray_r", "dncnn_color_blind",
 ]  # fmt: skip
 
 
@@ -27,9 +28,7 @@ def test_the_same_weights_give_the_same_picture(variant: str) -> None:
         if value.requires_grad and value.ndim == 1 and ("beta" in name or "gamma" in name):
             torch.nn.init.uniform_(value, -0.2, 0.2)
     theirs = load_with_spandrel({k: v.clone() for k, v in net.state_dict().items()})
-    size = 128 if variant.startswith("uformer") else 32
-    channels = net.spec.channels
-    x = torch.rand(1, channels, size, size)
+    x = torch.rand(1, net.spec.channels, 32, 32)
     with torch.no_grad():
         if variant.startswith("drunet"):  # spandrel fixes the noise level at 15 of 255
             ours, other = net.restore(x, sigma=15.0), theirs(x)
