@@ -34,7 +34,7 @@ def controls_of(spec: NetworkSpec) -> type[EnhanceControls]:
     fields: dict[str, Any] = {}
     for control in spec.controls:
         required = control.default is None
-        bounds = (
+        bounds: dict[str, Any] = (
             {"ge": control.low, "le": control.high} if control.kind in ("float", "int") and not control.spatial else {}
         )
         described = Field(... if required else control.default, description=control.description, **bounds)

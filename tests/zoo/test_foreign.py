@@ -89,5 +89,7 @@ def test_what_only_spandrel_knows_goes_over_the_bridge(tmp_path: Path) -> None:
 def test_published_imdn_gives_the_papers_score(data_folder: Path) -> None:
     from restora.evaluation import measure
 
-    score = measure(restora.load(data_folder / "weights/imdn/IMDN_x4.pth", tile=0), data_folder / "bench/Set5", "sr-y", 4)
+    score = measure(
+        restora.load(data_folder / "weights/imdn/IMDN_x4.pth", tile=0), data_folder / "bench/Set5", "sr-y", 4
+    )
     assert score.psnr == pytest.approx(32.21, abs=0.02)
