@@ -249,5 +249,6 @@ FAMILY = Family(
         "nafnet_plain_gopro_width32": {"width": 32, "activation": "relu", "attention": None, "norm": False},
     },
     identify=_identify,
+    first_will_do=True,
     paper="Simple Baselines for Image Restoration (ECCV 2022)",
 )

@@ -45,7 +45,8 @@ class Family:
     `build(**config)` makes the module; `variants` maps names to configurations; `identify(state)` returns the
     configuration that a published state dict was made with, from keys and shapes alone, or None when the state is
     not of this family. A configuration may leave out what shapes cannot tell (FSRCNN's scale): then every variant
-    that agrees with the rest is a candidate.
+    that agrees with the rest is a candidate. `first_will_do` says that such candidates only differ in how the same
+    weights are run (NAFNet's windowed pooling), so that a loader may take the first unasked.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Family:
     variants: Mapping[str, Mapping[str, Any]]
     identify: Callable[[State], dict[str, Any] | None]
     paper: str = ""
+    first_will_do: bool = False
 
 
 class Identified(NamedTuple):

@@ -30,7 +30,8 @@ def load(
 
     Args:
         model: a name of `restora.list_models()` (``fsrcnn_x4.restora``), a bare variant (``fsrcnn_x4``), a family
-            (``fsrcnn``: all its scales), ``bicubic``, or the path of a checkpoint, which is identified from its content.
+            (``fsrcnn``: all its scales), ``bicubic``, or the path of a checkpoint, which is identified from its content;
+            ``variant=path`` says what it is.
             None takes the default of `task`.
         task: ``upscale``, ``denoise``, ``deblur`` or ``dejpeg``; only needed when `model` is None.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``. precision: ``auto``, ``float32``, ``bf16``, ``fp16``.
@@ -51,8 +52,11 @@ def load(
     name = str(model)
     if name == "bicubic":
         return Bicubic(settings)
-    if isinstance(model, Path) or zoo.looks_like_path(name):
+    if isinstance(model, Path) or ("=" not in name and zoo.looks_like_path(name)) or Path(name).is_file():
         return _from_file(Path(model), settings, scale)
+    variant, equals, path = name.partition("=")
+    if equals and path:
+        return _from_file(Path(path), settings, scale, variant)
     family = _family(name)
     return _from_cards(family or zoo.find(name), settings, whole_family=family is not None)
 
@@ -90,10 +94,10 @@ def _from_cards(card: zoo.Card, settings: Settings, whole_family: bool) -> Resto
     return Upscaler(name, sources, max(card.scales), settings)
 
 
-def _from_file(path: Path, settings: Settings, scale: int | None) -> Restorer:
+def _from_file(path: Path, settings: Settings, scale: int | None, variant: str | None = None) -> Restorer:
     from restora.zoo.checkpoint import file_sha256
 
-    net, variant = zoo.identify_file(path, scale)
+    net, variant = zoo.identify_file(path, scale, variant)
     spec: Any = net.spec
     if spec.task in ("discriminator", "part"):
         raise UsageError(

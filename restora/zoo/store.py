@@ -155,10 +155,11 @@ def load_network(card: Card) -> nn.Module:
     return networks.load_state(networks.create(card.variant), state)
 
 
-def identify_file(path: str | Path, scale: int | None = None) -> tuple[nn.Module, str]:
+def identify_file(path: str | Path, scale: int | None = None, variant: str | None = None) -> tuple[nn.Module, str]:
     """Builds and loads the network that a checkpoint file belongs to; returns it and its variant.
 
     Args:
+        variant: what it is, when the caller knows; it is still loaded strictly.
         scale: settles which variant is meant where keys and shapes cannot (FSRCNN); a scale in the file's metadata or
             name (``x4``) does so too.
 
@@ -169,6 +170,8 @@ def identify_file(path: str | Path, scale: int | None = None) -> tuple[nn.Module
     from restora.zoo.checkpoint import read_checkpoint
 
     checkpoint, metadata = read_checkpoint(path)
+    if variant is not None:
+        return networks.load_state(networks.create(variant), checkpoint), variant
     try:
         found = networks.identify(checkpoint)
     except UnknownArchitecture as unknown:
@@ -187,27 +190,23 @@ def identify_file(path: str | Path, scale: int | None = None) -> tuple[nn.Module
 
 
 def _settle(found: Any, metadata: dict[str, str], path: Path, scale: int | None) -> str:
-    """The variant that is meant, among the candidates."""
-    if len(found.candidates) <= 1:
+    """The variant that is meant, among the candidates: told by metadata, by the scale that the user or the file name
+    gives (``x4``, ``4x``), or by the family's word that the first will do."""
+    from restora import networks
+
+    if len(found.candidates) <= 1 or networks.families()[found.family].first_will_do:
         return found.variant
     if metadata.get("restora.variant") in found.candidates:
         return metadata["restora.variant"]
-    hints = (
-        [scale]
-        if scale
-        else [
-            int(n)
-            for n in re.findall(r"(?:^|[^0-9a-z])x([2-8])(?![0-9])|(?<![0-9])([2-8])x", path.stem.lower())
-            for n in n
-            if n
-        ]
-    )
-    matching = [c for c in found.candidates if any(c.endswith(f"_x{n}") for n in hints)]
+    in_name = re.findall(r"(?:^|[^0-9a-z])x([2-8])(?![0-9])|(?<![0-9])([2-8])x", path.stem.lower())
+    scales = {scale} if scale else {int(before or after) for before, after in in_name}
+    matching = [c for c in found.candidates if any(c.endswith(f"_x{n}") for n in scales)]
     if len(matching) == 1:
         return matching[0]
     raise UsageError(
         f"'{path}' is a {found.family} checkpoint, but its tensors fit {', '.join(found.candidates)} alike. "
-        "Say which scale it enlarges by (--scale), or put it in the file name, as in name_x4.pth."
+        f"Say which it is: `-n {found.candidates[0]}={path.name}`; a scale may also be given by --scale or stand in the "
+        "file name, as in name_x4.pth."
     )
 
 

@@ -16,6 +16,7 @@ import restora
 from restora import networks, zoo
 from restora.errors import (
     ChecksumMismatch,
+    StateMismatch,
     UnknownArchitecture,
     UnknownModel,
     UnsafeCheckpoint,
@@ -78,6 +79,11 @@ def test_what_shapes_cannot_tell_must_be_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"fsrcnn_x2, fsrcnn_x3, fsrcnn_x4.*--scale"):
         restora.load(path)
     assert restora.load(path, scale=3).scales == [3]
+    assert restora.load(f"fsrcnn_x3={path}").scales == [3]
+    with pytest.raises(StateMismatch):
+        restora.load(f"fsrcnn_s_x3={path}")
+    with pytest.raises(UsageError, match="fsrcnn_x9"):
+        restora.load(f"fsrcnn_x9={path}")
     for name in ("x3_net.pth", "net-3x.pth", "net_x3_v2.pth"):
         path = path.rename(tmp_path / name)
         assert restora.load(path).scales == [3]
