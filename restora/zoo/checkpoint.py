@@ -37,6 +37,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise WeightsError(f"The weight file '{path}' cannot be read: {error.strerror or error}.") from error
     if not head:
         raise WeightsError(f"The weight file '{path}' is empty.")
+    if head.startswith(b"MATLAB 7.3"):
+        from restora.networks.ffdnet import read_matlab
+
+        return dict(read_matlab(path)), {}
     if len(head) >= 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
         return _read_safetensors(path)
     if not (zipfile.is_zipfile(path) or head[:1] == b"\x80"):

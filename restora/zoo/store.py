@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _HERE = Path(__file__).parent
-_EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param")
+_EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param", ".mat")
 
 
 def cache_folder() -> Path:
