@@ -3,7 +3,7 @@
 1. Peak memory and time of the command on a 48-megapixel picture, enlarged twice (whole process, from file to file).
 2. Time of tiled against whole-image execution on a picture where both fit, paired in turn; the ratio of the medians.
 
-    python benchmarks/tiling.py [--megapixels 48] [--rounds 5] [--threads 2]
+    python benchmarks/tiling.py [--megapixels 48] [--rounds 7] [--threads 2]
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
     """Runs both measurements and prints them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, default=48)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
