@@ -9,13 +9,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from restora.errors import PictureWriteError
+
 NAME = ".restora.jsonl"
 
 
 @dataclass
 class Record:
-    """A result. `target` is relative to the manifest's folder; `settings_sha256` covers the controls and everything
-    else that changes the pixels or the file."""
+    """A result: ``writing`` before its file appears, then ``done`` or ``failed``.
+
+    `target` is relative to the manifest's folder; `settings_sha256` covers the controls and everything else that changes
+    the pixels or the file.
+    """
 
     target: str
     source: str
@@ -39,10 +44,11 @@ class Manifest:
         self.folder = folder
         self.records: dict[str, Record] = {}
         try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            text = self.path.read_text(encoding="utf-8", errors="replace")
         except OSError:
-            lines = []
-        for line in lines:
+            text = ""
+        self._torn = bool(text) and not text.endswith("\n")  # the next record must not be glued to half a line
+        for line in text.splitlines():
             try:
                 record = Record(**json.loads(line))
             except (ValueError, TypeError):
@@ -70,17 +76,29 @@ class Manifest:
     def made(self, target: Path) -> bool:
         """Whether the file at `target` is, unchanged, one that a job made: only then may it be replaced unasked."""
         record = self.records.get(self.key(target))
-        return record is not None and record.status == "done" and file_sha256(target) == record.target_sha256
+        if record is None or record.status == "failed":
+            return False
+        # a crash may have come between the file and the record that it is done
+        return record.status == "writing" or file_sha256(target) == record.target_sha256
 
     def add(self, record: Record) -> None:
-        """Appends a record and waits until it is on the disk."""
+        """Appends a record and waits until it is on the disk.
+
+        Raises:
+            PictureWriteError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(("\n" if self._torn else "") + json.dumps(asdict(record), ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise PictureWriteError(
+                f"'{self.folder / record.target}' was not made: its folder cannot be written ({error.strerror or error})."
+            ) from error
+        self._torn = False
         self.records[record.target] = record
-        self.folder.mkdir(parents=True, exist_ok=True)
-        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"\n", b"")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + json.dumps(asdict(record), ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def file_sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -159,21 +160,25 @@ def _one(
     except OSError as error:
         raise PictureWriteError(f"The folder '{item.target.parent}' cannot be made: {error.strerror}.") from error
     notes = result.report.notes + result.picture.fits(item.target.suffix)
-    report("writing", {"target": str(item.target)})
-    result.save(item.target, **output.encoding)
     details = {**dataclasses.asdict(result.report), "notes": notes}
-    manifest.add(
-        Record(
-            manifest.key(item.target),
-            str(item.source),
-            source_sha256,
-            restorer.name,
-            restorer.fingerprint,
-            settings,
-            "done",
-            file_sha256(item.target),
-            seconds=result.report.seconds,
-            report=details,
-        )
+    record = Record(
+        manifest.key(item.target),
+        str(item.source),
+        source_sha256,
+        restorer.name,
+        restorer.fingerprint,
+        settings,
+        "writing",
+        seconds=result.report.seconds,
+        report=details,
     )
+    report("writing", {"target": str(item.target)})
+    manifest.add(record)  # a crash between the file and its record must not make the file a stranger's
+    try:
+        result.save(item.target, **output.encoding)
+    except BaseException:
+        with contextlib.suppress(PictureWriteError):
+            manifest.add(dataclasses.replace(record, status="failed"))
+        raise
+    manifest.add(dataclasses.replace(record, status="done", target_sha256=file_sha256(item.target)))
     return "done", details

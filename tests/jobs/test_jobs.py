@@ -163,6 +163,38 @@ def test_a_torn_manifest_line_is_no_obstacle(tmp_path: Path) -> None:
     assert len(run([tmp_path / "in"], tmp_path / "out")[0].skipped) == 2
 
 
+def test_a_crash_between_the_file_and_its_record_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, calm, rough = save(tmp_path / "a.png"), tmp_path / "calm", tmp_path / "rough"
+    run([source], calm)
+    add = jobs.Manifest.add
+
+    def crash(self: jobs.Manifest, record: jobs.Record) -> None:
+        if record.status == "done":
+            raise KeyboardInterrupt  # not an error of the file: it ends the run as a kill would
+        add(self, record)
+
+    monkeypatch.setattr(jobs.Manifest, "add", crash)
+    with pytest.raises(KeyboardInterrupt):
+        run([source], rough)
+    assert (rough / "a_x2.png").exists()
+    monkeypatch.undo()
+    assert len(run([source], rough)[0].done) == 1
+    assert contents(rough) == contents(calm)
+
+
+def test_a_result_that_could_not_be_written_makes_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = save(tmp_path / "a.png"), tmp_path / "out"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert run([source], out)[0].failed
+    monkeypatch.undo()
+    (out / "a_x2.png").write_bytes(b"put there by its owner since")
+    assert run([source], out)[0].failed and (out / "a_x2.png").read_bytes() == b"put there by its owner since"
+
+
 def test_single_file_output_and_cancel(tmp_path: Path) -> None:
     source = save(tmp_path / "a.png")
     summary, _ = run([source], tmp_path / "new name.jpg")
