@@ -60,9 +60,8 @@ def run_job(
 ) -> Summary:
     """Restores files.
 
-    Events: ``start`` (files, model), ``file`` (source, target, index), ``progress`` (done, total, remaining),
-    ``writing`` (target),
-    ``done`` / ``skipped`` / ``failed`` (source, target, ...), ``end`` (counts, seconds).
+    Events: ``start`` (files, model), ``file`` (source, target, index), ``progress`` (done, total, remaining), ``writing``
+    (target), ``done`` / ``skipped`` / ``failed`` (source, target, ...), ``end`` (counts, seconds).
 
     Raises:
         UsageError: controls that the restorer does not have; nothing was done then. What goes wrong with a single

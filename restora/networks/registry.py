@@ -201,7 +201,7 @@ def load_state(net: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:
     """Loads a state dict in the published layout, strictly, and returns the network.
 
     Tensors that the network shares under several names may be given once or under all of them. A network with more than
-    one published layout has a static method `convert_state(state)` that gives the others the names of its own.
+    one published layout has a method `convert_state(state)` that gives the others the names of its own.
 
     Raises:
         StateMismatch: names up to three keys that are missing, unexpected or wrongly shaped; nothing is loaded then.
