@@ -55,6 +55,7 @@ def compare(
     protocol: str = "",
     crop: drawing.Box | None = None,
     settings: Settings | None = None,
+    inset: np.ndarray | None = None,
     **controls: Any,
 ) -> Comparison:
     """Restores a picture by several restorers and draws the sheet: each result whole with the crop's place, the crop, and
@@ -65,6 +66,7 @@ def compare(
         scale: of super-resolution; the models' smallest common one when not given. protocol: of the scores; chosen by task
             when empty (``sr-y``, ``denoise-rgb``, ``deblur-rgb``, ``jpeg-y``).
         crop: left, top, width, height in the result; by default where the results differ most.
+        inset: something small to show in the corner of the input, `h x w` (the blur kernel).
 
     Raises:
         UsageError: fewer than one model, results of different sizes, a crop outside. PictureError: an unreadable picture.
@@ -78,12 +80,13 @@ def compare(
     recipe = inputs.Recipe(task, scale)
     low = image.astype(np.float32) / np.float32(255)
     results = [Compared("input" if scale == 1 else "bicubic", 0.0, to_uint8(inputs.enlarged(low, scale)))]
+    warm = low if task == "deconvolve" else np.ascontiguousarray(low[:48, :48])  # a kernel may be larger than a piece
     for model in models:
         restorer = load(model, settings, recipe)
         if restorer.name == "bicubic":
             continue
         known = {k: v for k, v in {"scale": float(scale), **controls}.items() if k in restorer.controls.model_fields}
-        restorer(np.ascontiguousarray(low[:48, :48]), settings=settings, **known)  # loads the weights
+        restorer(warm, settings=settings, **known)  # loads the weights
         started = time.perf_counter()
         output = restorer(low, settings=settings, **known).array
         seconds = time.perf_counter() - started
@@ -102,7 +105,7 @@ def compare(
     shown = [*(r.image for r in results), *([clean] if clean is not None else [])]
     size = max(32, min(results[0].image.shape[:2]) // 6)
     box = _checked(crop, results[0].image) if crop else _region(shown, size)
-    return Comparison(results, _sheet(results, clean, box), box, rules.label, notes)
+    return Comparison(results, _sheet(results, clean, box, inset), box, rules.label, notes)
 
 
 def _task_and_scale(
@@ -114,7 +117,7 @@ def _task_and_scale(
         raise UsageError(f"These models do different tasks ({', '.join(sorted(tasks))}): compare models of one task.")
     task = tasks.pop()
     if task != "super-resolution":
-        return task, 1
+        return task, (scale or 1) if task == "deconvolve" else 1
     if scale is None:
         scales = [set(getattr(r, "scales", [4])) for r in restorers if r.name != "bicubic"] or [{4}]
         common = set.intersection(*scales)
@@ -163,7 +166,7 @@ def _checked(crop: drawing.Box, image: np.ndarray) -> drawing.Box:
     return crop
 
 
-def _sheet(results: list[Compared], clean: np.ndarray | None, box: drawing.Box) -> np.ndarray:
+def _sheet(results: list[Compared], clean: np.ndarray | None, box: drawing.Box, inset: np.ndarray | None) -> np.ndarray:
     against = clean if clean is not None else results[0].image
     columns: list[tuple[str, list[str], np.ndarray]] = []
     if clean is not None:
@@ -173,7 +176,11 @@ def _sheet(results: list[Compared], clean: np.ndarray | None, box: drawing.Box) 
         if r.against is not None and r is not results[0]:
             first = f"{r.against:.2f} dB from {results[0].name}"
         columns.append((r.name, [first, f"{r.seconds:.2f} s" if r.seconds else ""], r.image))
-    whole = [drawing.labelled(_fitted(drawing.with_box(i, box)), [n, *lines], _SIDE) for n, lines, i in columns]
+    wholes = [_fitted(drawing.with_box(i, box)) for _, _, i in columns]
+    if inset is not None:
+        given = [name for name, _, _ in columns].index(results[0].name)
+        wholes[given] = drawing.with_inset(wholes[given], inset)
+    whole = [drawing.labelled(w, [n, *lines], _SIDE) for w, (n, lines, _) in zip(wholes, columns, strict=True)]
     crops = [drawing.labelled(_fitted(drawing.crop(i, box, _SIDE)), [], _SIDE) for _, _, i in columns]
     maps = [
         drawing.labelled(_fitted(drawing.crop(drawing.difference(i, against), box, _SIDE)), [], _SIDE)

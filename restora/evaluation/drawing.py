@@ -61,6 +61,19 @@ def with_box(image: np.ndarray, box: Box) -> np.ndarray:
     return drawn
 
 
+def with_inset(image: np.ndarray, small: np.ndarray) -> np.ndarray:
+    """The image as RGB with something small, `h x w` from 0, in its upper left corner; the largest value is white."""
+    drawn = rgb(image).copy()
+    side = min(drawn.shape[:2]) // 3
+    factor = max(1, side // max(small.shape))
+    level = np.clip(small / max(float(small.max()), 1e-12) * 255, 0, 255).astype(np.uint8)
+    part = level.repeat(factor, axis=0).repeat(factor, axis=1)[:side, :side]
+    height, width = part.shape
+    drawn[: height + 2, : width + 2] = 255
+    drawn[1 : height + 1, 1 : width + 1] = part[..., None]
+    return drawn
+
+
 def rgb(image: np.ndarray) -> np.ndarray:
     """Three channels, contiguous."""
     return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)

@@ -43,7 +43,7 @@ class LPIPS(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         total = torch.zeros(len(a), device=a.device)
-        for x, y, w in zip(self.backbone(_normalised(a)), self.backbone(_normalised(b)), self.heads, strict=True):
+        for x, y, w in zip(self.backbone(normalised(a)), self.backbone(normalised(b)), self.heads, strict=True):
             x, y = (z / (z.norm(dim=1, keepdim=True) + 1e-10) for z in (x, y))
             total = total + ((x - y) ** 2 * w).sum(dim=1).mean(dim=(1, 2))
         return total
@@ -79,8 +79,8 @@ class DISTS(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         score = torch.zeros(len(a), device=a.device)
-        first = [a, *self.backbone(_normalised(a))]
-        second = [b, *self.backbone(_normalised(b))]
+        first = [a, *self.backbone(normalised(a))]
+        second = [b, *self.backbone(normalised(b))]
         for x, y, alpha, beta in zip(first, second, self.alpha, self.beta, strict=True):
             mx, my = x.mean((2, 3), keepdim=True), y.mean((2, 3), keepdim=True)
             vx, vy = ((x - mx) ** 2).mean((2, 3), keepdim=True), ((y - my) ** 2).mean((2, 3), keepdim=True)
@@ -167,7 +167,7 @@ def import_weights(*files: str | Path) -> list[str]:
 
     from restora.io import atomic_path
 
-    folder = _cache()
+    folder = metrics_folder()
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for file in files:
@@ -182,14 +182,15 @@ def import_weights(*files: str | Path) -> list[str]:
     return names
 
 
-def _cache() -> Path:
+def metrics_folder() -> Path:
+    """Where imported weights of metrics are kept."""
     from restora.zoo import cache_folder
 
     return cache_folder() / "metrics"
 
 
 def _folder(folder: str | Path | None) -> Path:
-    return Path(folder or os.environ.get("RESTORA_METRICS") or _cache())
+    return Path(folder or os.environ.get("RESTORA_METRICS") or metrics_folder())
 
 
 @functools.lru_cache(maxsize=4)
@@ -217,7 +218,7 @@ def _recognise(path: Path) -> tuple[str, dict[str, Tensor], str]:
     from restora.zoo.checkpoint import read_checkpoint
 
     if path.suffix.lower() == ".onnx":
-        return "squeeze", _from_caffe(path), "SqueezeNet of an ONNX file, not the one that LPIPS was fitted on"
+        return "squeeze", from_caffe(path), "SqueezeNet of an ONNX file, not the one that LPIPS was fitted on"
     content, metadata = read_checkpoint(path)
     state = {k: v for k, v in content.items() if isinstance(v, Tensor)}
     note = metadata.get("note", "")
@@ -236,7 +237,7 @@ def _recognise(path: Path) -> tuple[str, dict[str, Tensor], str]:
     return kind, {k: state[k] for k in own}, note
 
 
-def _from_caffe(path: Path) -> dict[str, Tensor]:
+def from_caffe(path: Path) -> dict[str, Tensor]:
     from restora.evaluation.onnx_weights import read_initialisers
 
     tensors = {k: torch.from_numpy(v.astype(np.float32)) for k, v in read_initialisers(path).items()}
@@ -259,7 +260,7 @@ def _from_caffe(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _normalised(x: Tensor) -> Tensor:
+def normalised(x: Tensor) -> Tensor:
     mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (backbones.MEAN, backbones.STD))
     return (x - mean) / std
 

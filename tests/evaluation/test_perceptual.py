@@ -158,7 +158,7 @@ def test_squeezenet_from_onnx(tmp_path: Path) -> None:
     assert read.keys() == tensors.keys() and all(np.array_equal(read[k], tensors[k]) for k in read)
 
     assert evaluation.import_weights(path) == ["squeeze"]
-    state = perceptual._from_caffe(path)
+    state = perceptual.from_caffe(path)
     net = backbones.load(backbones.squeezenet(), state)
     # its first layer, fed with normalised RGB, gives what Caffe's gives on BGR of 0 to 255 minus the mean colour
     rgb = torch.rand(1, 3, 40, 40)
