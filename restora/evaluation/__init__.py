@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from restora.evaluation.perceptual import dists, import_weights, lpips
     from restora.evaluation.profiling import Profile, profile
     from restora.evaluation.scores import measure
+    from restora.evaluation.spectrum import Spectrum, augmentation_spectra, power_spectrum, spectral_change
     from restora.evaluation.testsets import Pair, TestSet, open_test_set
     from restora.evaluation.why import Explanation, explain
 
@@ -41,6 +42,7 @@ _LAZY = {
     "perceptual": ("dists", "import_weights", "lpips"),
     "profiling": ("Profile", "profile"),
     "scores": ("measure",),
+    "spectrum": ("Spectrum", "augmentation_spectra", "power_spectrum", "spectral_change"),
     "testsets": ("Pair", "TestSet", "open_test_set"),
     "why": ("Explanation", "explain"),
 }
@@ -57,7 +59,9 @@ __all__ = [
     "RangeWarning",
     "Row",
     "Shift",
+    "Spectrum",
     "TestSet",
+    "augmentation_spectra",
     "bench",
     "brightness_bands",
     "check_pair",
@@ -82,12 +86,14 @@ __all__ = [
     "niqe",
     "noise_level",
     "open_test_set",
+    "power_spectrum",
     "profile",
     "protocol",
     "protocols",
     "psnr",
     "psnr_b",
     "sharpness",
+    "spectral_change",
     "ssim",
     "to_uint8",
 ]

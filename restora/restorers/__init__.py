@@ -2,15 +2,19 @@
 
 from restora.restorers.base import Controls, Report, Restoration, Restorer
 from restora.restorers.chain import Chain
+from restora.restorers.deconvolve import Deconvolver
+from restora.restorers.denoising import denoiser
 from restora.restorers.enhance import Enhancer
 from restora.restorers.loading import load, restore
 from restora.restorers.scaling import ScalePlan, plan_scale
 from restora.restorers.upscale import Bicubic, UpscaleControls, Upscaler
+from restora.restorers.zssr import ZeroShot
 
 __all__ = [
     "Bicubic",
     "Chain",
     "Controls",
+    "Deconvolver",
     "Enhancer",
     "Report",
     "Restoration",
@@ -18,6 +22,8 @@ __all__ = [
     "ScalePlan",
     "UpscaleControls",
     "Upscaler",
+    "ZeroShot",
+    "denoiser",
     "load",
     "plan_scale",
     "restore",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,19 @@ from restora import zoo
 from restora.engine import Settings, choose_device, choose_precision
 from restora.errors import UsageError
 from restora.restorers.base import Restoration, Restorer
+from restora.restorers.deconvolve import WITHOUT_WEIGHTS, Deconvolver, is_method, method_name
 from restora.restorers.enhance import Enhancer
 from restora.restorers.upscale import Bicubic, Source, Upscaler
+from restora.restorers.zssr import ZeroShot
 
-_TASKS = {"upscale": "super-resolution", "denoise": "denoise", "deblur": "deblur", "dejpeg": "dejpeg"}
+_TASKS = {
+    "upscale": "super-resolution",
+    "denoise": "denoise",
+    "deblur": "deblur",
+    "dejpeg": "dejpeg",
+    "deconvolve": "deconvolve",
+}
+_WITHOUT_CARD: dict[str, Callable[[Settings], Restorer]] = {"bicubic": Bicubic, "zssr": ZeroShot}
 
 
 def load(
@@ -25,18 +35,21 @@ def load(
     tile: int | None = None,
     threads: int | None = None,
     scale: int | None = None,
+    method: str | None = None,
+    keep_steps: str | Path | None = None,
 ) -> Restorer:
     """A restorer by name.
 
     Args:
         model: a name of `restora.list_models()` (``fsrcnn_x4.restora``), a bare variant (``fsrcnn_x4``), a family
-            (``fsrcnn``: all its scales), ``bicubic``, or the path of a checkpoint, which is identified from its content;
-            ``variant=path`` says what it is.
-            None takes the default of `task`.
-        task: ``upscale``, ``denoise``, ``deblur`` or ``dejpeg``; only needed when `model` is None.
+            (``fsrcnn``: all its scales), ``bicubic``, ``zssr``, or the path of a checkpoint, which is identified from its
+            content; ``variant=path`` says what it is. None takes the default of `task`.
+        task: ``upscale``, ``denoise``, ``deblur``, ``dejpeg`` or ``deconvolve``; only needed when `model` is None. For
+            ``deconvolve``, `model` may also be a method's name, and `load("deconvolve", method="gddec")` is the same.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``. precision: ``auto``, ``float32``, ``bf16``, ``fp16``.
         tile: side of a tile in input pixels, 0 for none, None to let the engine choose.
         scale: which scale an ambiguous checkpoint is for.
+        method: of deconvolution, see `restorers.deconvolve.methods()`. keep_steps: folder for its intermediate pictures.
 
     Raises:
         UnknownModel, WeightsError, UsageError: with a sentence that says what to do.
@@ -45,20 +58,26 @@ def load(
     choose_precision(precision, choose_device(device), half_safe=True)  # wrong names are refused before any work
     if task is not None and task not in _TASKS and task not in _TASKS.values():
         raise UsageError(f"There is no task '{task}'; the tasks are {', '.join(_TASKS)}.")
+    if "deconvolve" in (task, model):
+        return _deconvolver(None if model == "deconvolve" else model, settings, method, keep_steps)
+    if method is not None or keep_steps is not None:
+        raise UsageError("A method and a folder for steps belong to the task deconvolve.")
     if model is None:
         if task is None:
             raise UsageError("Name a model or a task.")
         return _from_cards(zoo.default_model(_TASKS.get(task, task)), settings, whole_family=True)
+    if task != "dejpeg":  # the only task that gives a network made for another one a control more
+        task = None
     name = str(model)
-    if name == "bicubic":
-        return Bicubic(settings)
+    if name in _WITHOUT_CARD:
+        return _WITHOUT_CARD[name](settings)
     if isinstance(model, Path) or ("=" not in name and zoo.looks_like_path(name)) or Path(name).is_file():
-        return _from_file(Path(model), settings, scale)
+        return _from_file(Path(model), settings, scale, task=task)
     variant, equals, path = name.partition("=")
     if equals and path:
-        return _from_file(Path(path), settings, scale, variant)
+        return _from_file(Path(path), settings, scale, variant, task)
     family = _family(name)
-    return _from_cards(family or zoo.find(name), settings, whole_family=family is not None)
+    return _from_cards(family or zoo.find(name), settings, family is not None, task)
 
 
 def restore(
@@ -78,11 +97,31 @@ def _family(name: str) -> zoo.Card | None:
     return max(tagged, key=lambda c: max(c.scales), default=None)
 
 
-def _from_cards(card: zoo.Card, settings: Settings, whole_family: bool) -> Restorer:
+def _deconvolver(
+    model: str | Path | None, settings: Settings, method: str | None, keep_steps: str | Path | None
+) -> Deconvolver:
+    """A method by name, or the one that weights are for."""
+    if model is None or is_method(str(model)):
+        if model is not None and method is not None and method_name(str(model)) != method_name(method):
+            raise UsageError(f"Two methods were named, {model} and {method}.")
+        return Deconvolver(method or str(model or WITHOUT_WEIGHTS), settings, keep_steps)
+    found = load(
+        model, device=settings.device, precision=settings.precision, tile=settings.tile, threads=settings.threads
+    )
+    if not isinstance(found, Deconvolver):
+        raise UsageError(f"'{model}' is made for the task {found.task}, and takes no kernel.")
+    if method is not None and method_name(method) != found.name:
+        raise UsageError(f"'{model}' holds weights for {found.name}, not for {method}.")
+    return Deconvolver(found.name, settings, keep_steps, network=found.network)
+
+
+def _from_cards(card: zoo.Card, settings: Settings, whole_family: bool, task: str | None = None) -> Restorer:
+    _refuse_parts(card.task, card.name, card.variant)
     if card.task != "super-resolution":
-        return Enhancer(
-            card.name, Source(card.name, card.weights.sha256, functools.partial(zoo.load_network, card)), settings
-        )
+        source = Source(card.name, card.weights.sha256, functools.partial(zoo.load_network, card))
+        if card.task == "deconvolve":
+            return Deconvolver(card.family, settings, network=source)
+        return Enhancer(card.name, source, settings, task)
     cards = zoo.siblings(card) if whole_family else [card]
     sources = {
         s: Source(c.name, c.weights.sha256, functools.partial(zoo.load_network, c))
@@ -91,20 +130,33 @@ def _from_cards(card: zoo.Card, settings: Settings, whole_family: bool) -> Resto
     }
     zoo.checked_path(card)  # a damaged file is reported before any picture is touched
     name = f"{card.family}.{card.tag}" if len({s.name for s in sources.values()}) > 1 else card.name
-    return Upscaler(name, sources, max(card.scales), settings)
+    return Upscaler(name, sources, _usual(card.scales), settings)
 
 
-def _from_file(path: Path, settings: Settings, scale: int | None, variant: str | None = None) -> Restorer:
-    from restora.zoo.checkpoint import file_sha256
+def _from_file(
+    path: Path, settings: Settings, scale: int | None, variant: str | None = None, task: str | None = None
+) -> Restorer:
+    from restora.zoo.checkpoint import weights_sha256
 
     net, variant = zoo.identify_file(path, scale, variant)
     spec: Any = net.spec
-    if spec.task in ("discriminator", "part"):
-        raise UsageError(
-            f"'{path}' holds {variant}, a part of a training or of a larger system: it restores no picture."
-        )
-    checksum = file_sha256(path)
+    _refuse_parts(spec.task, str(path), variant)
+    checksum = weights_sha256(path)
+    if spec.task == "deconvolve":
+        return Deconvolver(variant.split("_")[0], settings, network=Source(path.name, checksum, lambda: net))
     if spec.task != "super-resolution":
-        return Enhancer(path.name, Source(path.name, checksum, lambda: net), settings)
+        return Enhancer(path.name, Source(path.name, checksum, lambda: net), settings, task)
     sources = {s: Source(path.name, checksum, lambda: net) for s in spec.scales}
-    return Upscaler(path.name, sources, max(spec.scales), settings)
+    return Upscaler(path.name, sources, _usual(spec.scales), settings)
+
+
+def _usual(scales: Sequence[int]) -> int:
+    """The scale that is taken when none was asked: the largest, but of networks that go far beyond, 4."""
+    return 4 if 4 in scales else max(scales)
+
+
+def _refuse_parts(task: str, name: str, variant: str) -> None:
+    if task in ("discriminator", "part"):
+        raise UsageError(
+            f"'{name}' holds {variant}, a part of a training or of a larger system: it restores no picture."
+        )

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from restora.errors import RecipeError
+
 
 @dataclass
 class Batch:
@@ -62,6 +64,31 @@ class Batch:
             return self._map(cut)
 
         return [part(low, high) for low, high in itertools.pairwise(edges) if high > low]
+
+    def cut(self, multiple: int) -> Batch:
+        """Without the last rows and columns that make the input's sides no multiple of `multiple`; maps and targets alike.
+
+        Raises:
+            RecipeError: nothing would be left.
+        """
+        height, width = self.input.shape[-2:]
+        low, high = (height, width), (self.scale * height, self.scale * width)
+        kept = tuple(n - n % multiple for n in low)
+        if 0 in kept:
+            raise RecipeError(
+                f"A held-out picture of {width}x{height} pixels is too small for a network that needs multiples of {multiple}; "
+                "raise validation.crop or take larger pictures."
+            )
+        if kept == low:
+            return self
+
+        def part(value: Any) -> Any:
+            if not isinstance(value, Tensor) or value.dim() != 4 or value.shape[-2:] not in (low, high):
+                return value
+            times = 1 if value.shape[-2:] == low else self.scale
+            return value[..., : times * kept[0], : times * kept[1]]
+
+        return self._map(part)
 
     def _map(self, change: Any) -> Batch:
         return dataclasses.replace(

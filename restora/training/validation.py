@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from restora.training.batch import Batch
 from restora.training.plain import baseline, enlarged
 
 if TYPE_CHECKING:
+    from restora.networks import NetworkSpec
     from restora.training.pairs import Case
     from restora.training.procedures import Procedure
 
@@ -59,10 +61,13 @@ class Validator:
         self._plain: Scores | None = None
 
     def examples(self, case: Case) -> list[Batch]:
-        """The pairs of a case in the network's colours."""
+        """The pairs of a case, in the colours and of a size that the network takes."""
         pairs = self.procedure.pairs
+        spec: NetworkSpec = self.procedure.net.spec  # type: ignore[assignment]
+        multiple = math.lcm(spec.multiple_of, spec.tiling.window)
         return [
-            pairs.coloured(pairs.maker.example(clean.clone(), case, seed)) for seed, clean in enumerate(self.pictures)
+            pairs.coloured(pairs.maker.example(clean.clone(), case, seed)).cut(multiple)
+            for seed, clean in enumerate(self.pictures)
         ]
 
     @torch.no_grad()

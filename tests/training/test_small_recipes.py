@@ -38,7 +38,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def shrunk(raw: dict[str, Any]) -> dict[str, Any]:
     """A recipe with two steps and two pictures a step; what is learned is not the question here."""
     short = {"steps": 2, "schedule": {"kind": "constant"}}
-    raw = {**raw, **short, "validation": {"every": 2, "crop": 128, "pictures": 1, "sheet": 1}}
+    raw = {**raw, **short, "validation": {"every": 2, "crop": 133, "pictures": 1, "sheet": 1}}
     raw["data"] = {**raw.get("data", {}), "batch": 2, "rescale": [1.0], "cache": False, "growth": []}
     raw["stages"] = [
         {**{k: v for k, v in stage.items() if k != "data"}, **short, "data": {**stage.get("data", {}), "batch": 2}}
