@@ -7,23 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from restora.cli._options import JobFlags
+from restora.cli._options import JobFlags, assignments, with_estimates
 
 Strength = Annotated[
     float, typer.Option(help="1 takes the result, 0 keeps the input, between them a blend.", min=0, max=1)
 ]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Another control of the model, as name=value; see `restora models show`."),
-]
-
-
-def number_or_path(text: str | None) -> float | str | None:
-    """The value of a control that may be a map: a number, or the path of a grey picture."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
 
 
 def run(
@@ -43,14 +31,7 @@ def run(
     restorer = load(model, task=task, **flags.running)
     if isinstance(restorer, Upscaler):
         raise UsageError(f"'{restorer.name}' enlarges: use `restora upscale`.")
-    controls = {k: v for k, v in given.items() if v is not None}
-    sigma = restorer.controls.model_fields.get("sigma")
-    if sigma is not None and sigma.is_required():
-        controls.setdefault("sigma", "auto")
-    for pair in extra or []:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set takes name=value, not '{pair}'.")
-        controls[name] = value
+    controls = {k: v for k, v in given.items() if v is not None} | assignments(extra)
+    controls = with_estimates(restorer, controls)
     restorer.check_controls(controls)
     _job.run(restorer, inputs, output, controls, f"_{task}", flags)

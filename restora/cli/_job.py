@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,17 @@ class _Stop:
 
 
 def run(
-    restorer: Restorer, inputs: list[str], output: Path, controls: dict[str, Any], suffix: str, flags: JobFlags
+    restorer: Restorer,
+    inputs: list[str],
+    output: Path,
+    controls: dict[str, Any],
+    suffix: str,
+    flags: JobFlags,
+    on_file: Callable[[Path], None] | None = None,
 ) -> None:
     """Expands the inputs, runs the job (or estimates it) and exits with the code that the outcome deserves.
 
-    `suffix` is put behind each name unless the flags have one.
+    `suffix` is put behind each name unless the flags have one. `on_file` is told of each input before it is restored.
     """
     from restora import jobs
     from restora.cli._report import reporter
@@ -56,7 +63,13 @@ def run(
     folder = output.parent if output.suffix.lower() in WRITABLE and not output.is_dir() else output
     how = jobs.Output(folder, flags.output_quality, overwrite=flags.overwrite)
     with _Stop() as stop, reporter(flags.as_json) as report:
-        summary = jobs.run_job(restorer, items, how, controls, report, lambda: stop.asked)
+
+        def tell(event: str, data: dict[str, Any]) -> None:
+            if event == "file" and on_file is not None:
+                on_file(Path(data["source"]))
+            report(event, data)
+
+        summary = jobs.run_job(restorer, items, how, controls, tell, lambda: stop.asked)
     if summary.cancelled:
         raise typer.Exit(130)
     if summary.failed:

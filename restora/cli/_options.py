@@ -33,6 +33,10 @@ Scale = Annotated[float | None, _flag("-s", "--scale", "--outscale", help="Scale
 Ensemble = Annotated[
     bool, _flag("-x", "--ensemble", help="Average over the eight flips and turns (8 times slower, slightly better).")
 ]
+Set = Annotated[
+    list[str] | None,
+    _flag("--set", help="Another control of the model, as name=value; `restora models show MODEL` lists them."),
+]
 Tile = Annotated[
     int | None,
     _flag(
@@ -88,6 +92,35 @@ class JobFlags:
     def running(self) -> dict[str, Any]:
         """What `restorers.load` takes."""
         return {"device": self.device, "precision": self.precision, "tile": self.tile, "threads": self.threads}
+
+
+def assignments(pairs: list[str] | None) -> dict[str, str]:
+    """What `--set name=value` was given, by name.
+
+    Raises:
+        UsageError: one without an equals sign.
+    """
+    from restora.errors import UsageError
+
+    values = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes name=value, not '{pair}'.")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def with_estimates(restorer: Any, controls: dict[str, Any]) -> dict[str, Any]:
+    """The controls, completed: what the model needs, was not given and can be found from the picture is `auto`."""
+    from restora.restorers.controls import AUTO, ESTIMATED
+
+    needed = {
+        name: AUTO
+        for name, field in restorer.controls.model_fields.items()
+        if field.is_required() and name.rpartition(".")[2] in ESTIMATED
+    }
+    return {**needed, **controls}
 
 
 def takes_job_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -22,12 +22,16 @@ def register(app: typer.Typer) -> None:
         output: o.OutputPath = Path("restored"),
         model: o.Model = None,
         quality: Annotated[
-            int | None, typer.Option(help="Quality that the picture was compressed with, 1 to 100.", min=1, max=100)
+            str | None,
+            typer.Option(help="Quality that the picture was compressed with, 1 to 100; or auto, which finds it out."),
         ] = None,
         strength: _enhance.Strength = 1.0,
-        extra: _enhance.Set = None,
+        extra: o.Set = None,
         ensemble: o.Ensemble = False,
     ) -> None:
-        """Remove the blocks and rings that JPEG compression leaves."""
+        """Remove the blocks and rings that JPEG compression leaves.
+
+        `restora models show MODEL` lists the controls of a model; --set sets those that have no flag.
+        """
         given = {"quality": quality, "strength": strength, "ensemble": ensemble}
         _enhance.run("dejpeg", inputs, output, model, given, extra, flags)

@@ -25,9 +25,12 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(help="Noise level, 0 to 255; auto; or a grey picture as a map of it.")
         ] = None,
         strength: _enhance.Strength = 1.0,
-        extra: _enhance.Set = None,
+        extra: o.Set = None,
         ensemble: o.Ensemble = False,
     ) -> None:
-        """Remove noise from pictures."""
-        given = {"sigma": _enhance.number_or_path(sigma), "strength": strength, "ensemble": ensemble}
+        """Remove noise from pictures.
+
+        `restora models show MODEL` lists the controls of a model; --set sets those that have no flag.
+        """
+        given = {"sigma": sigma, "strength": strength, "ensemble": ensemble}
         _enhance.run("denoise", inputs, output, model, given, extra, flags)

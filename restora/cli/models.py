@@ -67,27 +67,33 @@ def register(app: typer.Typer) -> None:
 
     @group.command()
     def show(
-        name: Annotated[str, typer.Argument(help="A model, or a network variant.")],
+        name: Annotated[str, typer.Argument(help="A model, a network variant, or a checkpoint file.")],
         as_json: o.Json = False,
     ) -> None:
-        """Show a model's card and its network: what it is for, how it was trained, what it scores, how it is built."""
+        """Show a model's card and its network: what it is for, how it was trained, what it scores, how it is built, what
+        controls it has."""
         import yaml
 
         from restora import networks, zoo
         from restora.errors import UnknownModel
 
-        try:
-            card = zoo.find(name)
-        except UnknownModel:
-            if name not in networks.variants():
-                raise
-            card = None
-        facts: dict[str, Any] = {} if card is None else card.model_dump(mode="json", exclude_defaults=not as_json)
-        facts["network"] = _network(card.variant if card is not None else name)
+        facts: dict[str, Any] = {}
+        if zoo.looks_like_path(name):
+            net, variant = zoo.identify_file(name)
+        else:
+            try:
+                card = zoo.find(name)
+                facts, variant = card.model_dump(mode="json", exclude_defaults=not as_json), card.variant
+            except UnknownModel:
+                if name not in networks.variants():
+                    raise
+                variant = name
+            net = networks.create(variant)
+        facts["network"] = _network(net, variant)
         if as_json:
             typer.echo(json.dumps(facts, ensure_ascii=False))
         else:
-            typer.echo(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=110).rstrip())
+            typer.echo(yaml.safe_dump(_one_line_lists(facts), sort_keys=False, allow_unicode=True, width=130).rstrip())
 
     @group.command()
     def get(name: str) -> None:
@@ -101,7 +107,10 @@ def register(app: typer.Typer) -> None:
 
     @group.command("import")
     def import_(
-        path: Annotated[Path, typer.Argument(help="A checkpoint: .pth, .pt or .safetensors.")],
+        path: Annotated[
+            Path,
+            typer.Argument(help="A checkpoint: .pth, .pt, .safetensors; or a folder, a file for each module."),
+        ],
         name: Annotated[
             str | None, typer.Option(help="What follows the variant in its name; the file's name by default.")
         ] = None,
@@ -156,33 +165,97 @@ def register(app: typer.Typer) -> None:
         typer.echo(f"Removed '{name}'.")
 
 
-def _network(variant: str) -> dict[str, Any]:
+_SHOWN_SCALES = 4
+
+
+def _network(net: Any, variant: str) -> dict[str, Any]:
     """A network's architecture in one screen: what it takes, what it costs, what it is made of."""
     from restora import evaluation, networks
-    from restora.restorers.enhance import controls_of
+    from restora.errors import EngineError
+    from restora.restorers.controls import describe
+    from restora.restorers.enhance import EnhanceControls
     from restora.restorers.upscale import UpscaleControls
 
-    family = networks.family_of(variant)
-    net = networks.create(variant)
-    spec: Any = net.spec
-    costs = evaluation.profile(variant, run=False).costs
-    enlarges = spec.task == "super-resolution"
-    schema = (UpscaleControls if enlarges else controls_of(spec)).model_json_schema(mode="serialization")
-    return {
+    family = networks.family_of(variant) if variant in networks.variants() else None
+    spec = net.spec
+    runs_alone = spec.task not in ("discriminator", "part")
+    costs = {}
+    for scale in spec.scales[:_SHOWN_SCALES] if runs_alone else ():
+        try:
+            (cost,) = evaluation.profile(net, scale=scale, run=False).costs
+            costs[f"x{scale}"] = f"{cost.mult_adds / 1e9:.1f} G"
+        except EngineError as error:
+            costs[f"x{scale}"] = str(error)
+    facts = {
         "variant": variant,
-        "paper": family.paper or spec.source,
-        "configuration": dict(family.variants[variant]),
+        "paper": (family.paper if family is not None else "") or spec.source,
+        "source": spec.source,
+        "configuration": _plain(family.variants[variant]) if family is not None else {},
         "task": spec.task,
         "colour": f"{spec.colour}, {spec.channels} channel(s)",
         "scales": [f"x{s}" for s in spec.scales],
         "sizes": f"multiples of {spec.multiple_of}, from {spec.minimum} (the engine pads)",
         "receptive field": f"{spec.tiling.radius} pixels on each side",
         "tiling promise": str(spec.tiling),
+        "half precision": "safe" if spec.half_safe else "not safe, run in float32",
         "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
-        "Mult-Adds at 1280x720": {f"x{c.scale}": f"{c.mult_adds / 1e9:.1f} G" for c in costs},
-        "blocks": {
-            name: f"{type(child).__name__}, {sum(p.numel() for p in child.parameters()):,} parameters"
-            for name, child in net.named_children()
-        },
-        "controls": {k: v.get("description", "") for k, v in schema["properties"].items()},
+        "Mult-Adds at 1280x720": costs or "not run on pictures alone",
+        "blocks": _blocks(net),
     }
+    if runs_alone:
+        common = UpscaleControls if spec.task == "super-resolution" else EnhanceControls
+        facts["controls"] = {k: f.description for k, f in common.model_fields.items()}
+        facts["controls"] |= {control.name: describe(control) for control in spec.controls}
+    return facts
+
+
+def _blocks(net: Any) -> dict[str, str]:
+    """The parts of a network by name; many equal ones that follow each other take one line."""
+    import itertools
+
+    blocks = {}
+    for text, group in itertools.groupby(net.named_children(), key=lambda part: _block(part[1])):
+        names = [name for name, _ in group]
+        if len(names) > 2:
+            blocks[f"{names[0]} ... {names[-1]}"] = f"{len(names)} x {text}"
+        else:
+            blocks.update(dict.fromkeys(names, text))
+    return blocks
+
+
+def _block(module: Any) -> str:
+    """What a part is made of: its kind, or how many of which kinds; widths; parameters."""
+    import itertools
+
+    from torch import nn
+
+    count = f"{sum(p.numel() for p in module.parameters()):,} parameters"
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        kernel = "x".join(map(str, module.kernel_size))
+        return f"{type(module).__name__} {kernel}, {module.in_channels} to {module.out_channels} channels, {count}"
+    kind = type(module).__name__
+    if isinstance(module, (nn.Sequential, nn.ModuleList)):
+        runs = [(k, len(list(g))) for k, g in itertools.groupby(type(child).__name__ for child in module)]
+        shown = [f"{n} x {k}" if n > 1 else k for k, n in runs[:6]] + (["..."] if len(runs) > 6 else [])
+        kind = " + ".join(shown) or kind
+    convolutions = (m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)))
+    widths: list[Any] = sorted({m.out_channels for m in convolutions})
+    if len(widths) > 6:
+        widths = [*widths[:3], "...", *widths[-2:]]
+    return f"{kind}, " + (f"widths {', '.join(map(str, widths))}, " if widths else "") + count
+
+
+def _plain(value: Any) -> Any:
+    """Without tuples, and without an object that occurs twice, which YAML would write as a reference."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return {str(k): _plain(v) for k, v in value.items()} if hasattr(value, "items") else value
+
+
+def _one_line_lists(value: Any) -> Any:
+    """Lists of single values as text, so that they take one line."""
+    if isinstance(value, dict):
+        return {k: _one_line_lists(v) for k, v in value.items()}
+    if isinstance(value, list) and value and not any(isinstance(v, (dict, list)) for v in value):
+        return ", ".join(map(str, value))
+    return [_one_line_lists(v) for v in value] if isinstance(value, list) else value

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from restora.cli import _enhance
 from restora.cli import _options as o
 
 
@@ -25,11 +24,13 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(help="Steps in order, each a task or task=model: denoise=drunet.pth,upscale")
         ] = "upscale",
         output: o.OutputPath = Path("restored"),
-        extra: _enhance.Set = None,
+        extra: o.Set = None,
     ) -> None:
-        """Restore pictures in several steps, one after the other. Between the steps 16 bits are kept."""
+        """Restore pictures in several steps, one after the other. Between the steps 16 bits are kept.
+
+        `restora models show MODEL` lists the controls of a step's model; --set step.name=value sets them.
+        """
         from restora.cli import _job
-        from restora.errors import UsageError
         from restora.restorers import Chain, load
 
         parts = []
@@ -37,11 +38,6 @@ def register(app: typer.Typer) -> None:
             task, _, model = step.strip().partition("=")
             parts.append((task, load(model or None, task=task, **flags.running)))
         chain = Chain(parts)
-        controls: dict[str, Any] = {}
-        for pair in extra or []:
-            name, equals, value = pair.partition("=")
-            if not equals:
-                raise UsageError(f"--set takes step.name=value, not '{pair}'.")
-            controls[name] = value
+        controls = o.with_estimates(chain, o.assignments(extra))
         chain.check_controls(controls)
         _job.run(chain, inputs, output, controls, "_" + "_".join(name for name, _ in chain.steps), flags)

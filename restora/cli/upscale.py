@@ -21,7 +21,8 @@ def register(app: typer.Typer) -> None:
         output: o.OutputPath = Path("restored"),
         model: o.Model = None,
         method: Annotated[
-            str | None, typer.Option(help="zssr learns on the picture itself, in a minute or more, instead of using a model.")
+            str | None,
+            typer.Option(help="zssr learns on the picture itself, in a minute or more, instead of using a model."),
         ] = None,
         scale: o.Scale = None,
         extra: o.Set = None,

@@ -102,6 +102,21 @@ def _constants() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return dct.float(), tables[0], tables[1], torch.tensor(_TO_YCC)
 
 
+def scaled_table(table: Tensor, quality: float) -> Tensor:
+    """A quantisation table at a quality from 1 to 100, by libjpeg's rule, its steps from 1 to 255."""
+    factor = 5000 // quality if quality < 50 else 200 - 2 * quality  # a whole number, as there
+    return ((table * factor + 50) / 100).floor().clamp(1, 255)
+
+
+@functools.cache
+def standard_tables() -> tuple[np.ndarray, np.ndarray]:
+    """libjpeg's tables for luminance and for chrominance at the qualities 1 to 100: each `100 x 64`, rows in order."""
+    luma, chroma = (
+        torch.stack([scaled_table(table, q).flatten() for q in range(1, 101)]).numpy() for table in _constants()[1:3]
+    )
+    return luma, chroma
+
+
 def _whole(x: Tensor) -> Tensor:
     """Rounded forwards, the identity backwards."""
     return x + (x.detach().round() - x.detach())
@@ -150,9 +165,7 @@ class SoftJpeg(Degradation):
     def _blocks(self, planes: Tensor, table: Tensor) -> Tensor:
         n, c, height, width = planes.shape
         dct = _constants()[0].to(planes)
-        quality = float(self.quality)
-        factor = 5000 / quality if quality < 50 else 200 - 2 * quality
-        steps = ((table * factor + 50) / 100).floor().clamp(1, 255).to(planes)
+        steps = scaled_table(table, float(self.quality)).to(planes)
         blocks = planes.reshape(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)
         coefficients = dct @ blocks @ dct.T / steps
         rounded = coefficients.detach().round()

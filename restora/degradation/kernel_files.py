@@ -1,10 +1,15 @@
-"""Kernels out of files: numpy, text, pictures, and MATLAB's two formats (of the older one, a small reader of our own)."""
+"""Kernels out of files and into them: numpy, text, pictures, and MATLAB's two formats (of the older one, a small reader of our
+own; those two are read only). A file that we write says where its kernel is from, see `Provenance`."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,8 @@ import numpy as np
 from restora.errors import MissingExtra, UsageError
 
 Array = np.ndarray
+WRITABLE = (".npy", ".npz", ".png", ".txt")
+_KEY = "restora-kernel"  # of the text chunk, the field, the comment line
 _SMALLEST = 2  # a kernel's side; what is smaller is a scalar or a label
 
 
@@ -25,6 +32,9 @@ def read(path: str | Path) -> list[Array]:
     try:
         if suffix == ".npy":
             found = list(_planes(np.load(path, allow_pickle=False)))
+        elif suffix == ".npz":
+            with np.load(path, allow_pickle=False) as fields:
+                found = [plane for name in fields.files for plane in _planes(fields[name])]
         elif suffix in (".txt", ".csv"):
             text = path.read_text(encoding="utf-8").replace(",", " ").replace(";", " ")
             found = list(_planes(np.loadtxt(text.splitlines(), ndmin=2))) if text.strip() else []
@@ -33,13 +43,107 @@ def read(path: str | Path) -> list[Array]:
         else:
             from restora.io import Picture
 
-            pixels = Picture.open(path).pixels.astype(np.float64)
-            found = [pixels.mean(axis=2)]
-    except (ValueError, EOFError, struct.error, zlib.error, IndexError) as error:
+            picture = Picture.open(path)
+            brightness = picture.pixels.astype(np.float64).mean(axis=2)
+            found = [brightness if picture.alpha is None else brightness * (picture.alpha > 0)]  # drawn on nothing
+    except (ValueError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, IndexError) as error:
         raise UsageError(f"'{path}' cannot be read as a kernel: {error}.") from error
     if not found:
         raise UsageError(f"'{path}' holds no array of two dimensions that could be a kernel.")
     return found
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a kernel is from. estimated: from a blurred picture, so that it is uncertain; confidence: of the estimate, 0 to 1.
+    source: the picture or the formula."""
+
+    estimated: bool = False
+    confidence: float | None = None
+    source: str = ""
+
+
+def write(path: str | Path, kernel: Array, provenance: Provenance | None = None) -> None:
+    """Writes a kernel, by the suffix: .npy (exact; the provenance stands beside it in `NAME.npy.json`), .npz, .txt, or .png (16
+    bits, brightest value white).
+
+    Raises:
+        UsageError: another suffix, or negative values for a picture. PictureWriteError: it cannot be written.
+    """
+    from restora.io import atomic_path
+
+    path = Path(path)
+    suffix = path.suffix.lower()
+    said = "" if provenance is None else json.dumps(dataclasses.asdict(provenance), ensure_ascii=True)
+    if suffix not in WRITABLE:
+        raise UsageError(f"A kernel is written as {', '.join(WRITABLE)}, not as '{path.name}'.")
+    if suffix == ".png" and (kernel.min() < 0 or kernel.max() <= 0):
+        raise UsageError("A picture cannot hold a kernel with negative or only zero values; write .npy instead.")
+    if suffix == ".npy":
+        _write_beside(path, said)
+    with atomic_path(path) as temporary:
+        if suffix == ".npy":
+            np.save(temporary, kernel)
+        elif suffix == ".npz":
+            fields: dict[str, Any] = {"kernel": kernel, **({_KEY: np.array(said)} if said else {})}
+            np.savez(temporary, **fields)
+        elif suffix == ".txt":
+            np.savetxt(temporary, kernel, fmt="%.9g", header=f"{_KEY} {said}" if said else "")
+        else:
+            from PIL import Image, PngImagePlugin
+
+            text = PngImagePlugin.PngInfo()
+            if said:
+                text.add_text(_KEY, said)
+            Image.fromarray(np.round(kernel / kernel.max() * 65535).astype(np.uint16)).save(temporary, pnginfo=text)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _write_beside(path: Path, said: str) -> None:
+    """What is known of an .npy file, or nothing: what an older kernel of that name left must not speak for the new one."""
+    from restora.io import atomic_path
+
+    if not said:
+        _beside(path).unlink(missing_ok=True)
+        return
+    with atomic_path(_beside(path)) as temporary:
+        temporary.write_text(json.dumps({_KEY: json.loads(said)}) + "\n", encoding="utf-8")
+
+
+def provenance(path: str | Path) -> Provenance | None:
+    """What a file says of where its kernel is from; None when it says nothing, is no such file, or is damaged."""
+    path = Path(path)
+    try:
+        data = json.loads(_said(path))
+        confidence = data.get("confidence")
+        return Provenance(
+            bool(data.get("estimated")),
+            None if confidence is None else float(confidence),
+            str(data.get("source", "")),
+        )
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, SyntaxError, zipfile.BadZipFile):
+        return None
+
+
+def _said(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return json.dumps(json.loads(_beside(path).read_text(encoding="utf-8"))[_KEY])
+    if suffix == ".npz":
+        with np.load(path, allow_pickle=False) as fields:
+            return str(fields[_KEY])
+    if suffix == ".txt":
+        with path.open(encoding="utf-8") as lines:
+            return lines.readline().partition(_KEY)[2]
+    if suffix == ".png":
+        from PIL import Image
+
+        with Image.open(path) as image:
+            return str(image.info.get(_KEY, ""))
+    return ""
 
 
 def _planes(array: Array) -> Iterator[Array]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import cmath
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor
 from restora.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from restora.degradation.kernel_files import Provenance
 
 _OVERSAMPLE = 8  # points a pixel's side, for shapes with a sharp edge
 
@@ -236,7 +238,7 @@ def _centroid(kernel: Tensor) -> tuple[float, float]:
 
 
 def load(path: str | Path, index: int | None = None) -> Tensor:
-    """The kernel in a file (.npy, .txt, .csv, .mat or a picture), of sum 1; see `load_all`.
+    """The kernel in a file (.npy, .npz, .txt, .csv, .mat or a picture), of sum 1; see `load_all`.
 
     Raises:
         UsageError: the file holds several kernels and no `index` says which.
@@ -253,8 +255,8 @@ def load_all(path: str | Path) -> list[Tensor]:
     """All kernels in a file, divided by their sums and with a line of zeros where a side was even; nothing is moved, because
     some published kernels are off-centre on purpose (`repair` centres one).
 
-    .npy and MATLAB files hold one kernel, a stack of them (`K x kh x kw`) or a cell array; text files hold rows of numbers;
-    of a picture the brightness counts.
+    .npy, .npz and MATLAB files hold one kernel, a stack of them (`K x kh x kw`) or a cell array; text files hold rows of numbers;
+    of a picture the brightness counts, where it is not transparent.
 
     Raises:
         UsageError: the file is missing or holds no kernel. MissingExtra: a MATLAB 7.3 file needs h5py.
@@ -270,3 +272,85 @@ def load_all(path: str | Path) -> list[Tensor]:
         odd = np.pad(k, [(0, 1 - n % 2) for n in k.shape])
         found.append(torch.from_numpy((odd / odd.sum()).astype(np.float32)))
     return found
+
+
+def save(path: str | Path, kernel: Tensor, provenance: Provenance | None = None) -> None:
+    """Writes a kernel as .npy, .npz, .txt or .png (16 bits), by the suffix, with what is known of where it is from.
+
+    Raises:
+        UsageError: another suffix. PictureWriteError: it cannot be written.
+    """
+    from restora.degradation.kernel_files import write
+
+    write(path, kernel.detach().cpu().float().numpy(), provenance)
+
+
+def provenance(text: str | Path) -> Provenance | None:
+    """What a kernel file (`path` or `path:index`) says of where its kernel is from; None for formulas and silent files."""
+    from restora.degradation.kernel_files import provenance as read
+
+    place = file_of(str(text))
+    return None if place is None else read(place[0])
+
+
+# name: (function, names of its numbers, how many may be left out)
+_FORMULAS: dict[str, tuple[Callable[..., Tensor], tuple[str, ...], int]] = {
+    "gaussian": (gaussian, ("sigma", "size"), 1),
+    "anisotropic": (anisotropic, ("sigma_x", "sigma_y", "angle", "size"), 2),
+    "motion": (motion, ("length", "angle", "size"), 2),
+    "disk": (disk, ("radius", "size"), 1),
+    "trajectory": (trajectory, ("size", "seed"), 2),
+}
+_LARGEST = 1025  # a slip of the keys must not ask for gigabytes
+
+
+def parse(text: str) -> Tensor:
+    """A kernel in words: a formula or a file.
+
+    ``gaussian:SIGMA[:SIZE]``, ``anisotropic:SIGMA_X:SIGMA_Y[:ANGLE[:SIZE]]``, ``motion:LENGTH[:ANGLE[:SIZE]]``,
+    ``disk:RADIUS[:SIZE]``, ``trajectory[:SIZE[:SEED]]``; or ``PATH[:INDEX]``, where the index (from 0) says which of several
+    kernels in a file is meant. A file of the name goes before a formula. What a file holds is divided by its sum and
+    otherwise left alone (`load_all`).
+
+    Raises:
+        UsageError: it is neither; the sentence says what would be.
+    """
+    place = file_of(text)
+    if place is not None:
+        return load(*place)
+    name, *values = text.strip().split(":")
+    if name.lower() not in _FORMULAS:
+        raise UsageError(
+            f"'{text}' is neither a kernel file nor a formula such as gaussian:1.6, anisotropic:3:1:30, motion:25:30, disk:4 "
+            "or trajectory:31:7."
+        )
+    function, names, optional = _FORMULAS[name.lower()]
+    try:
+        numbers = [int(v) if n in ("size", "seed") else float(v) for n, v in zip(names, values, strict=False)]
+    except ValueError:
+        numbers = []
+    if not len(names) - optional <= len(values) <= len(names) or len(numbers) != len(values):
+        needed = ":".join(n.upper() for n in names[: len(names) - optional])
+        further = "".join(f"[:{n.upper()}]" for n in names[len(names) - optional :])
+        raise UsageError(
+            f"This kernel is written {name.lower()}{':' if needed else ''}{needed}{further}, not '{text}'."
+        )
+    arguments = dict(zip(names, numbers, strict=False))
+    reach = {"gaussian": 6, "anisotropic": 6, "disk": 2}.get(name.lower(), 1)
+    sizes = [v * reach for n, v in arguments.items() if n not in ("size", "seed", "angle")]
+    if not all(math.isfinite(v) for v in numbers) or max([*sizes, arguments.get("size", 1)]) > _LARGEST:
+        raise UsageError(f"'{text}' would be larger than {_LARGEST} pixels; a kernel's numbers are pixels and degrees.")
+    return function(**arguments)
+
+
+def file_of(text: str) -> tuple[str, int | None] | None:
+    """Path and index (None where none is given), if `text` names a file: `path` or `path:index`."""
+    head, _, tail = text.rpartition(":")
+    if head and tail.lstrip("-").isdigit() and not Path(text).exists() and _like_a_file(head):
+        return head, int(tail)
+    return (text, None) if _like_a_file(text) else None
+
+
+def _like_a_file(text: str) -> bool:
+    """A path that exists, or whose suffix shows that a file is meant: it deserves the sentence about the missing file."""
+    return Path(text).is_file() or (Path(text).suffix.lower() in (".npy", ".npz", ".mat", ".png", ".txt", ".csv"))

@@ -3,24 +3,30 @@
 from restora.engine.device import choose_device, choose_precision, cpu_has_bf16, free_memory
 from restora.engine.operator import EnsembleOperator, NetworkOperator, Operator
 from restora.engine.process import keep_freed_memory, set_threads, usable_cores
-from restora.engine.run import Progress, RunReport, Settings, load, run, store, tile_size
-from restora.engine.verify import TilingError, verify_tiling
+from restora.engine.run import Progress, RunReport, Settings, layout, load, run, store, tile_size
+from restora.engine.solver_operator import FunctionOperator, SolverOperator
+from restora.engine.verify import TilingError, enliven, seconds_of, verify_tiling
 
 __all__ = [
     "EnsembleOperator",
+    "FunctionOperator",
     "NetworkOperator",
     "Operator",
     "Progress",
     "RunReport",
     "Settings",
+    "SolverOperator",
     "TilingError",
     "choose_device",
     "choose_precision",
     "cpu_has_bf16",
+    "enliven",
     "free_memory",
     "keep_freed_memory",
+    "layout",
     "load",
     "run",
+    "seconds_of",
     "set_threads",
     "store",
     "tile_size",

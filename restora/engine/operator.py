@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from restora.degradation import grey_to_luma, luma_to_grey, resize, rgb_to_ycbcr, ycbcr_to_rgb
 from restora.errors import UsageError
+from restora.networks.picture_statistics import seen
 from restora.networks.spec import Control, NetworkSpec, Tiling, exact
 
 _BICUBIC_REACH = 2
@@ -88,10 +89,10 @@ class NetworkOperator:
         x, grey = x[:, :count], count == 1
         if self.spec.colour == "luma":
             if grey:
-                return luma_to_grey(self._run(grey_to_luma(x)))
+                return luma_to_grey(self._run(grey_to_luma(x), maps))
             ycbcr = rgb_to_ycbcr(x)
             chroma = resize(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
-            return ycbcr_to_rgb(torch.cat([self._run(ycbcr[:, :1]), chroma], dim=1))
+            return ycbcr_to_rgb(torch.cat([self._run(ycbcr[:, :1], maps), chroma], dim=1))
         if self.spec.channels == 3:
             y = self._run(x.expand(-1, 3, -1, -1) if grey else x, maps)
             return y.mean(dim=1, keepdim=True) if grey else y
@@ -129,8 +130,8 @@ class NetworkOperator:
 
 
 def _usual(control: Control) -> Any:
-    """The default of a control; where it has none, the middle of its range (for dry runs and checks of tiling)."""
-    if control.default is not None:
+    """The default of a control; where it needs a value and has none, the middle of its range (for dry runs and checks)."""
+    if control.default is not None or control.optional:
         return control.default
     if control.kind == "choice":
         return control.choices[0]
@@ -157,8 +158,13 @@ class EnsembleOperator:
         total: Tensor | None = None
         for turn in range(4):
             for mirrored in (False, True):
-                y = torch.rot90(x, turn, (-2, -1))
-                y = self.operator(y.flip(-1) if mirrored else y)
+
+                def turned(t: Tensor, turn: int = turn, mirrored: bool = mirrored) -> Tensor:
+                    t = torch.rot90(t, turn, (-2, -1))
+                    return t.flip(-1) if mirrored else t
+
+                with seen(turned):
+                    y = self.operator(turned(x))
                 y = torch.rot90(y.flip(-1) if mirrored else y, -turn, (-2, -1))
                 total = y if total is None else total + y
         assert total is not None

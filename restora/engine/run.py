@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from restora.engine import tiles
+from restora.engine.blending import Direct, Faded
 from restora.engine.device import choose_device, choose_precision, free_memory
 from restora.engine.operator import EnsembleOperator, Operator
 from restora.engine.process import keep_freed_memory, set_threads
 from restora.errors import Cancelled, EngineError, NumericalError
+from restora.networks.picture_statistics import Gathered
 
 _SMALLEST_TILE = 16
 _WHOLE = 1 << 30
@@ -30,6 +32,9 @@ _WHOLE = 1 << 30
 _TILE_IN_HALOS, _LEAST_CAP, _LARGEST_AUTO_TILE = 80, 256, 1024
 _SMALLEST_AUTO_TILE = 128
 _CPU_BUDGET = 1 << 30
+# Statistics of a picture: so many rounds at most over so many tiles, fewer once they change by less than this share.
+_ROUNDS, _SAMPLED_TILES, _STILL = 12, 64, 0.05
+USUAL_ROUNDS = 2
 
 Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -111,50 +116,195 @@ def run(
         target = np.empty((height * scale, width * scale, channels), source.dtype)
     size, reach = layout(operator, device, settings.tile)
     report = RunReport(str(device), str(dtype).removeprefix("torch."), min(size, max(height, width)))
-    pending = tiles.plan(height, width, size, operator.tiling.window, reach)[::-1]
-    if operator.tiling.kind == "global" and len(pending) > 1:
-        report.notes.append("This network uses statistics of the whole picture; tiles are an approximation of it.")
-    elif reach < tiles.halo(operator.tiling) and len(pending) > 1:
+
+    work = _Work(operator, source, device, dtype, decode, cancelled, reach, report)
+
+    def write(result: Tensor, rows: slice, columns: slice) -> None:
+        target[rows, columns] = store(result, target.dtype, encode)
+
+    shape = (height, width, size, operator.tiling.window, reach, scale, write)
+    fade = getattr(operator, "fade", 0)
+    sink = Faded(*shape, fade) if fade else Direct(*shape)
+    area = sum(tile.pixels for tile in sink.tiles)
+    meter = _Meter(progress, height * width, area)
+    call: Call = work.restored
+    if operator.tiling.kind == "global" and len(sink.tiles) > 1:
+        call = _with_statistics(work, tiles.plan(height, width, size, operator.tiling.window, reach), meter)
+    if reach < tiles.halo(operator.tiling) and len(sink.tiles) > 1:
         report.notes.append(
-            f"This network sees {operator.tiling.radius} pixels far; to fit the memory, tiles overlap by {reach}. "
+            f"This method sees {operator.tiling.radius} pixels far; to fit the memory, tiles overlap by {reach}. "
             "--tile N keeps the whole reach."
         )
-    started, done = time.monotonic(), 0
-    while pending:
-        if cancelled is not None and cancelled():
-            raise Cancelled("Stopped on request; finished pictures are kept.")
-        tile = pending.pop()
-        result = _attempt(operator, source, tile, device, dtype, decode)
-        if result is None:
-            parts = tiles.halves(tile, height, width, operator.tiling.window, reach)
-            if len(parts) == 1 or max(tile.bottom - tile.top, tile.right - tile.left) <= _SMALLEST_TILE:
-                raise EngineError(
-                    f"There is not enough memory on {device} for this network, even for a tile of "
-                    f"{tile.right - tile.left}x{tile.bottom - tile.top} pixels. Close other programs, or use --device cpu."
-                )
-            _release(device)
-            if not any(note.startswith("Memory ran out") for note in report.notes):
-                report.notes.append("Memory ran out; smaller tiles were used, with the same result.")
-            pending.extend(parts[::-1])
-            continue
-        if not bool(torch.isfinite(result).all()):
-            if dtype == torch.float32:
-                raise NumericalError(
-                    f"The network returns NaN or infinity in float32 (tile at {tile.left}, {tile.top}); its weights are damaged."
-                )
-            message = f"{report.precision} gave NaN or infinity; the computation goes on in float32."
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-            report.notes.append(message)
-            dtype, report.precision = torch.float32, "float32"
-            pending.append(tile)
-            continue
-        _store(result, target, tile, scale, encode)
+    for tile, result in work.over(sink.tiles, call):
+        sink.put(tile, result)
         report.tiles += 1
-        done += tile.pixels
-        if progress is not None:
-            progress(Progress(done, height * width, time.monotonic() - started))
-    report.seconds = time.monotonic() - started
+        meter.add(tile.pixels)
+    sink.finish()
+    report.seconds = meter.seconds
     return target, report
+
+
+class _Meter:
+    """Tells the caller how far the work has come. What goes before the tiles themselves counts as so many tiles' work."""
+
+    def __init__(self, progress: Callable[[Progress], None] | None, pixels: int, work: int) -> None:
+        self.progress, self.pixels, self.work = progress, pixels, work
+        self.done, self.shown, self.started = 0, 0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def add(self, work: int) -> None:
+        self.done += work
+        # the work may turn out to be more than it seemed, but what was shown is not taken back
+        self.shown = max(self.shown, self.done * self.pixels // self.work)
+        if self.progress is not None:
+            self.progress(Progress(self.shown, self.pixels, self.seconds))
+
+
+Call = Callable[[Tensor, tiles.Tile], Tensor]
+
+
+@dataclass
+class _Work:
+    """An operator and the picture that it runs on, tile by tile."""
+
+    operator: Operator
+    source: np.ndarray
+    device: torch.device
+    dtype: torch.dtype
+    decode: Convert | None
+    cancelled: Callable[[], bool] | None
+    reach: int
+    report: RunReport
+
+    def over(self, plan: list[tiles.Tile], call: Call) -> Iterator[tuple[tiles.Tile, Tensor]]:
+        """Each tile with what `call` makes of its pixels. Where memory runs out a tile is cut in two; where half precision
+        gives no number, the work goes on in float32.
+
+        Raises:
+            as `run`.
+        """
+        height, width = self.source.shape[:2]
+        pending = plan[::-1]
+        while pending:
+            if self.cancelled is not None and self.cancelled():
+                raise Cancelled("Stopped on request; finished pictures are kept.")
+            tile = pending.pop()
+            result = self._attempt(tile, call)
+            if result is None:
+                parts = tiles.halves(tile, height, width, self.operator.tiling.window, self.reach)
+                if len(parts) == 1 or max(tile.bottom - tile.top, tile.right - tile.left) <= _SMALLEST_TILE:
+                    raise EngineError(
+                        f"There is not enough memory on {self.device} for this network, even for a tile of "
+                        f"{tile.right - tile.left}x{tile.bottom - tile.top} pixels. Close other programs, or use --device cpu."
+                    )
+                _release(self.device)
+                self._note("Memory ran out; smaller tiles were used, with the same result.")
+                pending.extend(parts[::-1])
+                continue
+            if not bool(torch.isfinite(result).all()):
+                if self.dtype == torch.float32:
+                    raise NumericalError(
+                        f"The network returns NaN or infinity in float32 (tile at {tile.left}, {tile.top}); its weights are "
+                        "damaged."
+                    )
+                message = f"{self.report.precision} gave NaN or infinity; the computation goes on in float32."
+                warnings.warn(message, RuntimeWarning, stacklevel=3)
+                self._note(message)
+                self.dtype, self.report.precision = torch.float32, "float32"
+                pending.append(tile)
+                continue
+            yield tile, result
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.report.notes:
+            self.report.notes.append(sentence)
+
+    def _attempt(self, tile: tiles.Tile, call: Call) -> Tensor | None:
+        """What `call` makes of what the tile reads, or None when memory ran out."""
+        try:
+            window = self.source[tile.read_top : tile.read_bottom, tile.read_left : tile.read_right]
+            x = _pad(load(window, self.decode).to(self.device), self.operator.multiple_of, self.operator.minimum)
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
+            ):
+                return call(x, tile)
+        except (torch.OutOfMemoryError, MemoryError):
+            return None
+        except RuntimeError as error:
+            if _out_of_memory(error):
+                return None
+            raise
+
+    def restored(self, x: Tensor, tile: tiles.Tile) -> Tensor:
+        """The operator's result for the tile's own pixels, as float32 in main memory."""
+        y, s = self.operator(x), self.operator.scale
+        top, left = (tile.top - tile.read_top) * s, (tile.left - tile.read_left) * s
+        bottom, right = top + (tile.bottom - tile.top) * s, left + (tile.right - tile.left) * s
+        return y[..., top:bottom, left:right].float().cpu()
+
+
+def _with_statistics(work: _Work, plan: list[tiles.Tile], meter: _Meter) -> Call:
+    """Gathers the statistics that the network takes of the whole picture, in rounds over the tiles, until they stand still;
+    returns what restores a tile with them. What was done, and what it cost, is noted in the report."""
+    statistics = Gathered(work.operator.tiling.window)
+    # evenly spread over the picture where there are many
+    step = max(1.0, len(plan) / _SAMPLED_TILES)
+    sample = [plan[int(n * step)] for n in range(math.ceil(len(plan) / step))]
+
+    def share(x: Tensor, tile: tiles.Tile) -> Tensor:
+        with statistics.collecting(_core(tile, x)):
+            work.operator(x)
+        return statistics.share()
+
+    rounds, change = 0, math.inf
+    area, tiles_alone = sum(tile.pixels for tile in sample), meter.work
+    while rounds < _ROUNDS and change > _STILL:
+        meter.work = tiles_alone + area * max(rounds + 1, USUAL_ROUNDS)
+        for tile, _ in work.over(sample, share):
+            statistics.commit()
+            if not statistics.count:
+                meter.work = tiles_alone
+                work.report.notes.append(
+                    "This network sees the whole picture at once; tiles are an approximation of it. --tile 0 takes one piece."
+                )
+                return work.restored
+            meter.add(tile.pixels)
+        change, rounds = statistics.settle(), rounds + 1
+        if rounds == statistics.count:
+            change = 0.0  # the round has made the last one exact
+    meter.work = tiles_alone + area * rounds
+    passes = "1 pass" if rounds == 1 else f"{rounds} passes"
+    over = f"all {len(plan)} tiles" if len(sample) == len(plan) else f"{len(sample)} of the {len(plan)} tiles"
+    work.report.notes.append(
+        f"This network uses statistics of the whole picture; they were gathered beforehand in {passes} over {over}."
+        + (
+            " They did not stand still: tiles are an approximation; --tile 0 takes one piece."
+            if change > _STILL
+            else ""
+        )
+    )
+
+    def restored(x: Tensor, tile: tiles.Tile) -> Tensor:
+        with statistics.fixed():
+            return work.restored(x, tile)
+
+    return restored
+
+
+def _core(tile: tiles.Tile, x: Tensor) -> Tensor:
+    """1 where a tile's own pixels are in what the network is given, `1 x 1 x H x W`, 0 in the halo. The padding belongs to
+    the pixels that it continues, as in a run on the whole picture."""
+    core = torch.zeros(1, 1, tile.read_bottom - tile.read_top, tile.read_right - tile.read_left, device=x.device)
+    core[
+        ...,
+        tile.top - tile.read_top : tile.bottom - tile.read_top,
+        tile.left - tile.read_left : tile.right - tile.read_left,
+    ] = 1
+    return F.pad(core, (0, x.shape[-1] - core.shape[-1], 0, x.shape[-2] - core.shape[-2]), mode="replicate")
 
 
 def layout(operator: Operator, device: torch.device, wanted: int | None = None) -> tuple[int, int]:
@@ -181,36 +331,6 @@ def layout(operator: Operator, device: torch.device, wanted: int | None = None) 
 def tile_size(operator: Operator, device: torch.device, wanted: int | None = None) -> int:
     """Side of a tile in input pixels; see `layout`."""
     return layout(operator, device, wanted)[0]
-
-
-def _attempt(
-    operator: Operator,
-    source: np.ndarray,
-    tile: tiles.Tile,
-    device: torch.device,
-    dtype: torch.dtype,
-    decode: Convert | None,
-) -> Tensor | None:
-    """The operator's result on what the tile reads, or None when memory ran out."""
-    try:
-        x = load(source[tile.read_top : tile.read_bottom, tile.read_left : tile.read_right], decode).to(device)
-        height, width = x.shape[-2:]
-        x = _pad(x, operator.multiple_of, operator.minimum)
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            y = operator(x)
-        y = y[..., : height * operator.scale, : width * operator.scale]
-        top, left = (tile.top - tile.read_top) * operator.scale, (tile.left - tile.read_left) * operator.scale
-        bottom, right = (
-            top + (tile.bottom - tile.top) * operator.scale,
-            left + (tile.right - tile.left) * operator.scale,
-        )
-        return y[..., top:bottom, left:right].float().cpu()
-    except (torch.OutOfMemoryError, MemoryError):
-        return None
-    except RuntimeError as error:
-        if _out_of_memory(error):
-            return None
-        raise
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -247,12 +367,6 @@ def store(y: Tensor, dtype: Any, encode: Convert | None = None) -> np.ndarray:
         return array.astype(dtype, copy=False)
     top = np.iinfo(dtype).max
     return np.floor(np.clip(array, 0, 1) * np.float32(top) + np.float32(0.5)).astype(dtype)
-
-
-def _store(result: Tensor, target: np.ndarray, tile: tiles.Tile, scale: int, encode: Convert | None) -> None:
-    target[tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale] = store(
-        result, target.dtype, encode
-    )
 
 
 def _pad(x: Tensor, multiple_of: int, minimum: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from restora.networks.spec import Tiling
 
@@ -13,7 +13,7 @@ from restora.networks.spec import Tiling
 class Tile:
     """A rectangle of the input that one call of the network is responsible for (`top`, `left`, `bottom`, `right`), and
     the larger one that the network has to see for it. Both lie inside the picture: where the picture ends, the network
-    pads as it would for the whole picture."""
+    pads as it would for the whole picture. `row` and `column`: where in the grid of tiles it lies."""
 
     top: int
     left: int
@@ -23,6 +23,8 @@ class Tile:
     read_left: int
     read_bottom: int
     read_right: int
+    row: int = 0
+    column: int = 0
 
     @property
     def pixels(self) -> int:
@@ -54,15 +56,16 @@ def plan(height: int, width: int, size: int, window: int, reach: int) -> list[Ti
 
     The picture is divided evenly, so that no sliver is left at its end; cores begin on multiples of `window`.
     """
-    rows, columns = (_cuts(length, size, window) for length in (height, width))
+    rows, columns = (cuts(length, size, window) for length in (height, width))
     return [
-        tile_at(top, left, bottom, right, height, width, reach)
-        for top, bottom in itertools.pairwise(rows)
-        for left, right in itertools.pairwise(columns)
+        replace(tile_at(top, left, bottom, right, height, width, reach), row=row, column=column)
+        for row, (top, bottom) in enumerate(itertools.pairwise(rows))
+        for column, (left, right) in enumerate(itertools.pairwise(columns))
     ]
 
 
-def _cuts(length: int, size: int, window: int) -> list[int]:
+def cuts(length: int, size: int, window: int) -> list[int]:
+    """The borders of tiles of about `size` along an axis, from 0 to `length`."""
     size = max(window, size // window * window)
     count = max(1, math.ceil(length / size))
     step = math.ceil(length / count / window) * window
@@ -85,4 +88,5 @@ def halves(tile: Tile, height: int, width: int, window: int, reach: int) -> list
             (tile.top, tile.left, tile.bottom, tile.left + middle),
             (tile.top, tile.left + middle, tile.bottom, tile.right),
         ]
-    return [tile_at(*box, height, width, reach) for box in boxes]
+    parts = [tile_at(*box, height, width, reach) for box in boxes]
+    return [replace(part, row=tile.row, column=tile.column) for part in parts]

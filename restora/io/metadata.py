@@ -25,6 +25,7 @@ class Metadata:
     exif: a TIFF-structured block (``II*\\0...`` or ``MM\\0*...``, no ``Exif\\0\\0`` in front), orientation 1.
     icc, xmp: the profile's and the packet's bytes. dpi: across, down. iptc: the payload of a JPEG's APP13 segment.
     comment: a JPEG's or GIF's. chunks: a PNG's text and colour chunks as (name, data), written back to PNG only.
+    quantisation: the tables that a JPEG was read with, 64 steps each in rows, luminance first; never written back.
     """
 
     exif: bytes | None = None
@@ -34,6 +35,7 @@ class Metadata:
     iptc: bytes | None = None
     comment: bytes | None = None
     chunks: tuple[tuple[str, bytes], ...] = field(default=())
+    quantisation: tuple[tuple[int, ...], ...] = field(default=(), compare=False, repr=False)
 
 
 def clean_dpi(value: object) -> tuple[float, float] | None:

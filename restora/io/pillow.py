@@ -110,6 +110,8 @@ def image_metadata(image: Image.Image) -> Metadata:
     metadata.comment = comment.encode("utf-8", "replace") if isinstance(comment, str) else block("comment")
     metadata.dpi = clean_dpi(info.get("dpi")) or exif_dpi(metadata.exif)
     metadata.iptc = next((data for name, data in getattr(image, "applist", ()) if name == "APP13"), None)
+    tables = getattr(image, "quantization", None) or {}
+    metadata.quantisation = tuple(tuple(tables[n]) for n in sorted(tables))
     return metadata
 
 

@@ -63,13 +63,14 @@ def _speed(restorer: Restorer, controls: dict[str, Any]) -> float:
 def _working_memory(restorer: Restorer, checked: Any) -> int:
     """Bytes that the largest tile takes."""
     from restora.engine import choose_device, tile_size
-    from restora.restorers import Upscaler
+    from restora.restorers import Deconvolver, Upscaler
 
-    if not isinstance(restorer, Upscaler):
-        return 0  # of the others, what the picture takes is what is known
-    passes = restorer.plan(checked).passes
-    if not passes:
-        return 0
-    operator = restorer.operator(passes[0])
-    side = tile_size(operator, choose_device(restorer.settings.device), restorer.settings.tile)
-    return int(operator.bytes_per_pixel() * min(side, 4096) ** 2)
+    operators: list[Any] = []  # of other restorers, what the picture takes is what is known
+    if isinstance(restorer, Upscaler):
+        operators = [restorer.operator(n) for n in restorer.plan(checked).passes[:1]]
+    elif isinstance(restorer, Deconvolver):
+        operators = restorer.operators(checked)
+    device = choose_device(restorer.settings.device)
+    sides = [tile_size(operator, device, restorer.settings.tile) for operator in operators]
+    needs = [int(o.bytes_per_pixel() * min(side, 4096) ** 2) for o, side in zip(operators, sides, strict=True)]
+    return max(needs, default=0)

@@ -145,7 +145,10 @@ def identify_scale(state: Mapping[str, Tensor]) -> int | bool | None:
     if "upsample.up.body.0.weight" not in state:
         return False
     first = state["upsample.up.body.0.weight"].shape[0] // state["entry.weight"].shape[0]
-    return 3 if first == 9 else 4 if "upsample.up.body.3.weight" in state else 2
+    steps = 1
+    while f"upsample.up.body.{3 * steps}.weight" in state:
+        steps += 1
+    return 3 if first == 9 else 2**steps
 
 
 def _identify(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -177,6 +180,8 @@ FAMILY = Family(
         "carn": {"recursive": False},
         "carn_m": {"groups": 4, "recursive": True},
         **{f"carn_x{s}": {"scale": s, "recursive": False} for s in (2, 3, 4)},
+        # the efficiency thesis's CARN-B3U3 of table 3.1: 1,259,587 parameters
+        "carn_x8": {"scale": 8, "recursive": False},
         **{f"carn_m_x{s}": {"scale": s, "groups": 4, "recursive": True} for s in (2, 3, 4)},
     },
     identify=_identify,

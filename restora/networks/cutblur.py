@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from restora.degradation import resize
 from restora.networks.layers import cascade, upsampled_radius
+from restora.networks.picture_statistics import picture_mean
 from restora.networks.registry import Family
 from restora.networks.resblocks import DIV2K_RANGE, FrozenMeanShift, LinearUpsampler, count_blocks, scale_of
 from restora.networks.spec import NetworkSpec, Tiling, exact, global_
@@ -66,7 +67,7 @@ class _ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.conv_du(x.mean(dim=(-2, -1), keepdim=True))
+        return x * self.conv_du(picture_mean(x))
 
 
 class _Group(nn.Module):

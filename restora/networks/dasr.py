@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restora.networks.layers import upsampled_radius
+from restora.networks.picture_statistics import picture_mean
 from restora.networks.registry import Family
 from restora.networks.resblocks import DIV2K_RANGE, FrozenMeanShift, LinearUpsampler, count_blocks, scale_of
 from restora.networks.spec import NetworkSpec, exact, global_
@@ -24,6 +25,7 @@ _REPRESENTATION = 256
 _SOURCE = "Wang et al., CVPR 2021"
 # maps and stride of the encoder's convolutions
 _ENCODER = ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1))
+_ENCODER_REACH = 11
 
 
 class DegradationEncoder(nn.Module):
@@ -50,7 +52,7 @@ class DegradationEncoder(nn.Module):
         self.spec = NetworkSpec(task="part", tiling=global_(0, window=4), source=_SOURCE)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        representation = self.E(x).mean(dim=(-2, -1))
+        representation = picture_mean(self.E(x)).flatten(1)
         return representation, self.mlp(representation)
 
 
@@ -174,7 +176,7 @@ class DASR(nn.Module):
     """The encoder `E` looks at the picture, the restorer `G` enlarges it with kernels that the representation predicts.
 
     Shapes: `forward` is the published call, `B x 3 x H x W` RGB in 0..255 -> `B x 3 x scale*H x scale*W` in 0..255; `restore` is
-    the same in [0, 1]. The representation is a mean over the whole picture, so tiles are an approximation.
+    the same in [0, 1]. The representation is a mean over the whole picture.
 
     Args:
         scale: 2, 3 or 4. channels, groups, blocks, reduction: of the restorer.
@@ -187,9 +189,9 @@ class DASR(nn.Module):
         super().__init__()
         self.G = _Restorer(scale, channels, groups, blocks, reduction)
         self.E = _Contrast(queue)
-        radius = math.ceil(2 + groups * (4 * blocks + 1) + upsampled_radius(scale))
+        radius = max(_ENCODER_REACH, math.ceil(2 + groups * (4 * blocks + 1) + upsampled_radius(scale)))
         self.spec = NetworkSpec(
-            task="super-resolution", scales=(scale,), tiling=global_(radius), half_safe=False, source=_SOURCE
+            task="super-resolution", scales=(scale,), tiling=global_(radius, window=4), half_safe=False, source=_SOURCE
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ spectrum for one factor a channel; it mixes all channels, real and imaginary par
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -97,6 +98,37 @@ class _SpectralMLP(nn.Module):
         return torch.fft.ifftshift(y, dim=2)
 
 
+def _stacked(spectrum: Tensor) -> Tensor:
+    return torch.cat([spectrum.real, spectrum.imag], dim=1)
+
+
+def _waves(length: int, frequencies: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of a transform, `frequencies x length`."""
+    turns = torch.arange(frequencies)[:, None] * torch.arange(length) % length
+    angles = turns.double() * (2 * math.pi / length)
+    return angles.cos().float(), angles.sin().float()
+
+
+def _as_products(x: Tensor) -> Tensor:
+    """`rfft2`, real and imaginary part stacked, as matrix products: exported files know no complex numbers."""
+    height, width = x.shape[-2:]
+    (c, s), (rows_c, rows_s) = _waves(width, width // 2 + 1), _waves(height, height)
+    real, imaginary = x @ c.T, -(x @ s.T)
+    return torch.cat([rows_c @ real + rows_s @ imaginary, rows_c @ imaginary - rows_s @ real], dim=1)
+
+
+def _back_by_products(real: Tensor, imaginary: Tensor, width: int) -> Tensor:
+    """`irfft2` as matrix products. All but the first and, of an even width, the last frequency stand for two."""
+    height = real.shape[-2]
+    (c, s), (rows_c, rows_s) = _waves(width, width // 2 + 1), _waves(height, height)
+    real, imaginary = rows_c @ real - rows_s @ imaginary, rows_c @ imaginary + rows_s @ real
+    count = torch.full((width // 2 + 1, 1), 2.0)
+    count[0] = 1
+    if width % 2 == 0:
+        count[-1] = 1
+    return (real @ (c * count) - imaginary @ (s * count)) / (height * width)
+
+
 class _ResFFTBlock(nn.Module):
     """`x + conv(relu(conv(x))) + inverse transform of g(transform of x)`; `g` is two 1x1 convolutions with a ReLU on
     real and imaginary parts, stacked as channels."""
@@ -112,9 +144,13 @@ class _ResFFTBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft2(x.float())
-        real, imaginary = self.main_fft(torch.cat([spectrum.real, spectrum.imag], dim=1)).float().chunk(2, dim=1)
-        y = torch.fft.irfft2(torch.complex(real, imaginary), s=x.shape[-2:])
+        exporting = torch.compiler.is_exporting()
+        spectrum = _as_products(x.float()) if exporting else _stacked(torch.fft.rfft2(x.float()))
+        real, imaginary = self.main_fft(spectrum).float().chunk(2, dim=1)
+        if exporting:
+            y = _back_by_products(real, imaginary, x.shape[-1])
+        else:
+            y = torch.fft.irfft2(torch.complex(real, imaginary), s=x.shape[-2:])
         return x + self.main(x) + y.to(x.dtype)
 
 

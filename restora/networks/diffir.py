@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from restora.errors import UsageError
 from restora.networks.diffir_transformer import PRIOR, ModulatedTransformer
+from restora.networks.picture_statistics import PictureMean
 from restora.networks.registry import Family
 from restora.networks.spec import Control, NetworkSpec, global_
 from restora.networks.swinir import count_layers
@@ -53,7 +54,7 @@ class PriorEncoder(nn.Module):
         layers += [_EncoderResidual(64) for _ in range(residuals)]
         for narrow, wide in ((64, 128), (128, 128), (128, 256)):
             layers += [nn.Conv2d(narrow, wide, 3, padding=1), nn.LeakyReLU(0.1)]
-        self.E = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
+        self.E = nn.Sequential(*layers, PictureMean())
         self.mlp = nn.Sequential(nn.Linear(256, PRIOR), nn.LeakyReLU(0.1), nn.Linear(PRIOR, PRIOR), nn.LeakyReLU(0.1))
 
     def forward(self, x: Tensor, truth: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
@@ -183,7 +184,7 @@ class DiffIR(nn.Module):
     Stage 1 is called `net(x, truth)`: its prior comes from the degraded and the true picture, so it is the teacher and the upper
     bound of stage 2 and restores nothing alone. Stage 2 is called `net(x)` and draws the prior by diffusion.
 
-    Tiling: the prior and channel attention are statistics of the whole picture, so tiles are an approximation.
+    Tiling: the prior and channel attention are statistics of the whole picture.
 
     Args:
         stage: 1 or 2.

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restora.networks.picture_statistics import channel_similarity
 from restora.networks.swinir import shuffle_upsampler
 
 PRIOR = 256
@@ -61,9 +62,9 @@ class _Attention(_Modulated):
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
         b, c, h, w = x.shape
         qkv = self.qkv_dwconv(self.qkv(self.modulate(x, prior)))
-        q, k, v = qkv.reshape(b, 3, self.heads, c // self.heads, h * w).unbind(1)
-        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.temperature
-        return self.project_out((scores.softmax(dim=-1) @ v).view(b, c, h, w))
+        q, k, v = qkv.reshape(b, 3, self.heads, c // self.heads, h, w).unbind(1)
+        scores = channel_similarity(q, k) * self.temperature
+        return self.project_out((scores.softmax(dim=-1) @ v.flatten(-2)).view(b, c, h, w))
 
 
 class _FeedForward(_Modulated):

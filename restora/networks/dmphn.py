@@ -104,8 +104,8 @@ class DMPHN(nn.Module):
     skip from the input. The network divides whatever it is given into patches, so tiles of a picture see other patches
     than the picture does.
 
-    Published weights lie in one file a module (`encoder_lv1` .. `decoder_lv4`); put those names and a dot before the keys
-    of each to load them.
+    Published weights lie in one file a module (`encoder_lv1.pkl` .. `decoder_lv4.pkl`); the folder of these files is read as
+    one checkpoint: `restora models import FOLDER`.
     """
 
     def __init__(self, levels: int = 3) -> None:

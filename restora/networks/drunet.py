@@ -194,6 +194,7 @@ FAMILY = Family(
     variants={
         "drunet_color": {"channels": 3, **_PUBLISHED},
         "drunet_gray": {"channels": 1, **_PUBLISHED},
+        "drunet_s": {"channels": 3, "widths": (32, 48, 64, 96), "blocks": 2},
         "drunet_blind_color": {"channels": 3, **_PUBLISHED, **_ESTIMATOR},
         "drunet_blind_gray": {"channels": 1, **_PUBLISHED, **_ESTIMATOR},
     },

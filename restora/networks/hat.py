@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restora.networks.layers import DIV2K_MEAN, upsampled_radius
+from restora.networks.picture_statistics import PictureMean
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, global_
 from restora.networks.swinir import identify_trunk, shuffle_scale, shuffle_upsampler
@@ -56,7 +57,7 @@ class _ChannelAttention(nn.Module):
     def __init__(self, dim: int, squeeze: int) -> None:
         super().__init__()
         self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
+            PictureMean(),
             nn.Conv2d(dim, dim // squeeze, 1),
             nn.ReLU(inplace=True),
             nn.Conv2d(dim // squeeze, dim, 1),
@@ -174,8 +175,8 @@ class HAT(nn.Module):
     Shapes: `B x C x H x W` in [0, 1] -> `B x C x scale*H x scale*W`; any size (mirrored to a multiple of the window inside,
     as the authors' test program does outside, and cropped).
 
-    Tiling: channel attention takes means over the whole picture, so tiles are an approximation; it enters with the factor
-    `conv_scale`, which makes the difference small. Everything else sees at most the promise's radius.
+    Tiling: channel attention takes means over the whole picture; it enters with the factor
+    `conv_scale`, which makes what tiles leave of a difference small. Everything else sees at most the promise's radius.
 
     Args:
         scale: 2, 3 or 4.

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restora.networks.picture_statistics import picture_moments
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, global_
 
@@ -29,9 +30,8 @@ class _ContrastAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)
-        deviation = (x - mean).square().mean((2, 3), keepdim=True).sqrt()
-        return x * self.conv_du(deviation + mean)
+        mean, variance = picture_moments(x)
+        return x * self.conv_du(variance.sqrt() + mean)
 
 
 class _Distillation(nn.Module):

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from restora.errors import UnknownArchitecture, UsageError
 from restora.networks import registry
 from restora.networks.nafnet import NAFNet
+from restora.networks.picture_statistics import gathered
 from restora.networks.registry import Family
-from restora.networks.spec import global_
+from restora.networks.spec import Control, global_
 
 _SOURCE = "Li et al., ICASSP 2024"
+_MASK = Control("mask", "regions of the picture, by any segmenter; none is one region", "regions", optional=True)
 
 
 def masks_from_labels(labels: Tensor) -> Tensor:
@@ -42,6 +44,27 @@ def average_in_masks(x: Tensor, masks: Tensor) -> Tensor:
     return (means.transpose(1, 2) @ regions).unflatten(2, x.shape[2:])
 
 
+def average_in_regions(x: Tensor, regions: Tensor) -> Tensor:
+    """`average_in_masks` for regions that do not overlap, whatever their number: `x`, `B x C x H x W`, and a map of region
+    numbers from 0, `B x H x W`."""
+    place = regions.long().flatten(1)[:, None]
+    pixels, count = x.flatten(2), int(place.max()) + 1
+    places = place.expand(-1, x.shape[1] + 1, -1)
+
+    def totals(weight: Tensor) -> Tensor:
+        """Sums and, last, sizes of the regions, each pixel counted with its weight."""
+        weighted = torch.cat([pixels * weight.flatten(2), weight.flatten(2).expand_as(place)], dim=1)
+        return weighted.new_zeros(*weighted.shape[:2], count).scatter_add_(2, places, weighted)
+
+    found = totals(torch.ones_like(x[:1, :1]))
+    whole = gathered(lambda: found.cpu().double(), totals, x.shape[2:])
+    if whole is not None:
+        whole = F.pad(whole.float().to(x), (0, max(0, count - whole.shape[2])))[..., :count]
+        found = torch.where(whole[:, -1:] > 0, whole, found)  # a region may lie where no statistics were gathered
+    means = found[:, :-1] / found[:, -1:].clamp_min(1e-12)
+    return means.gather(2, places[:, :-1]).unflatten(2, x.shape[2:])
+
+
 class _MaskPooling(nn.Module):
     """The layers of mask average pooling under their published names, for classes that build upon it."""
 
@@ -54,8 +77,11 @@ class _MaskPooling(nn.Module):
         self.pre_seg = nn.Conv2d(3, 3, 3, padding=1)
         self.pre_seg_in = nn.Conv2d(3, 3, 1)
 
-    def pool(self, x: Tensor, masks: Tensor | None) -> Tensor:
-        """`B x 3 x H x W` and masks `B x M x H x W` -> the pooled features, `B x 3 x H x W`."""
+    def pool(self, x: Tensor, masks: Tensor | None, regions: Tensor | None = None) -> Tensor:
+        """`B x 3 x H x W` and masks `B x M x H x W` -> the pooled features, `B x 3 x H x W`; or, outside training, with a map
+        of region numbers `B x 1 x H x W` in place of the masks."""
+        if regions is not None:
+            return average_in_regions(self.pre_seg_in(self.pre_seg(x)), regions[:, 0])
         if masks is None:
             masks = x.new_zeros(len(x), 1, *x.shape[2:])
         if masks.ndim != 4 or len(masks) != len(x) or masks.shape[2:] != x.shape[2:]:
@@ -86,16 +112,17 @@ class SAMDeblur(NAFNet, _MaskPooling):
 
     def __init__(self, mask_dropout: float = 0.5, **options: Any) -> None:
         super().__init__(**options)
-        self.spec = dataclasses.replace(self.spec, source=_SOURCE)
+        self.spec = dataclasses.replace(self.spec, source=_SOURCE, controls=(_MASK,))
         self.add_pooling(mask_dropout)
         width = self.intro.out_channels
         self.intro = nn.Conv2d(6, width, 3, padding=1)
 
-    def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, masks: Tensor | None = None, regions: Tensor | None = None) -> Tensor:
         height, width = x.shape[2:]
         margins = (0, -width % self.stride, 0, -height % self.stride)
         x = F.pad(x, margins)
-        y = self.intro(torch.cat([x, self.pool(x, None if masks is None else F.pad(masks, margins))], dim=1))
+        masks, regions = (None if part is None else F.pad(part, margins) for part in (masks, regions))
+        y = self.intro(torch.cat([x, self.pool(x, masks, regions)], dim=1))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             y = encoder(y)
@@ -105,6 +132,10 @@ class SAMDeblur(NAFNet, _MaskPooling):
         for decoder, up in zip(self.decoders, self.ups, strict=True):
             y = decoder(up(y) + skips.pop())
         return (self.ending(y) + x)[..., :height, :width]
+
+    def restore(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`forward` with a map of region numbers, `B x 1 x H x W`, 0 for no region."""
+        return self(x, regions=mask)
 
 
 class MaskedDeblurrer(_MaskPooling):
@@ -125,7 +156,10 @@ class MaskedDeblurrer(_MaskPooling):
         if spec.channels != 3 or spec.scales != (1,):
             raise UsageError("Mask pooling goes in front of a network that restores RGB pictures at their own size.")
         self.spec = dataclasses.replace(
-            spec, tiling=global_(spec.tiling.radius + 1, spec.tiling.window), source=f"{_SOURCE}; {spec.source}"
+            spec,
+            tiling=global_(spec.tiling.radius + 1, spec.tiling.window),
+            controls=(*spec.controls, _MASK),
+            source=f"{_SOURCE}; {spec.source}",
         )
         self.add_pooling(mask_dropout)
         self.fuse = nn.Conv2d(6, 3, 1)
@@ -134,9 +168,13 @@ class MaskedDeblurrer(_MaskPooling):
             self.fuse.bias.zero_()  # type: ignore[union-attr]
         self.deblurrer = deblurrer
 
-    def forward(self, x: Tensor, masks: Tensor | None = None, **controls: Any) -> Tensor:
-        x = self.fuse(torch.cat([x, self.pool(x, masks)], dim=1))
+    def forward(self, x: Tensor, masks: Tensor | None = None, regions: Tensor | None = None, **controls: Any) -> Tensor:
+        x = self.fuse(torch.cat([x, self.pool(x, masks, regions)], dim=1))
         return getattr(self.deblurrer, "restore", self.deblurrer)(x, **controls)
+
+    def restore(self, x: Tensor, mask: Tensor | None = None, **controls: Any) -> Tensor:
+        """`forward` with a map of region numbers, `B x 1 x H x W`, 0 for no region."""
+        return self(x, regions=mask, **controls)
 
 
 def _build(

@@ -8,7 +8,7 @@ features. It also exchanges the letters of residual and result.)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
 
 
 class _ChannelAttention(nn.Module):
+    """Its means are those of the part that a stage sees, a quarter, a half or all, which tiles cut otherwise: statistics of
+    the whole picture would not make them equal."""
+
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
         self.conv_du = nn.Sequential(
@@ -179,14 +182,21 @@ class MPRNet(nn.Module):
         channels: at full size; `more` of them a level further down, `extra` of them in the third stage.
         blocks: CABs of each of the third stage's three blocks.
         reduction: of the channel attention.
+        task: for `spec`.
     """
 
     def __init__(
-        self, channels: int = 96, more: int = 48, extra: int = 32, blocks: int = 8, reduction: int = 4
+        self,
+        channels: int = 96,
+        more: int = 48,
+        extra: int = 32,
+        blocks: int = 8,
+        reduction: int = 4,
+        task: Literal["deblur", "denoise", "mixed"] = "deblur",
     ) -> None:
         super().__init__()
         self.spec = NetworkSpec(
-            task="deblur", multiple_of=8, tiling=global_(_reach(blocks), 8), source="Zamir et al., CVPR 2021"
+            task=task, multiple_of=8, tiling=global_(_reach(blocks), 8), source="Zamir et al., CVPR 2021"
         )
         act = nn.PReLU()
         for n in (1, 2, 3):
@@ -290,7 +300,11 @@ def _identify(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
 FAMILY = Family(
     name="mprnet",
     build=MPRNet,
-    variants={"mprnet_deblur": {}},
+    variants={
+        "mprnet_deblur": {},
+        "mprnet_denoise": {"channels": 80, "task": "denoise"},
+        "mprnet_derain": {"channels": 40, "more": 20, "extra": 16, "task": "mixed"},
+    },
     identify=_identify,
     paper="Multi-Stage Progressive Image Restoration (CVPR 2021)",
 )

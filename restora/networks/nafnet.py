@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restora.networks.deblur_layers import ChannelNorm, Reach, count
+from restora.networks.picture_statistics import picture_mean
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, global_
 
@@ -47,7 +48,7 @@ class WindowMean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if self.window is None or (self.window[0] >= height and self.window[1] >= width):
-            return x.mean(dim=(2, 3), keepdim=True)
+            return x.mean(dim=(2, 3), keepdim=True) if self.window else picture_mean(x)
         # sums along one axis after the other: short sums keep float32 exact enough
         y = x.float()
         for dim, size in ((2, min(self.window[0], height)), (3, min(self.window[1], width))):
@@ -153,6 +154,7 @@ class NAFNet(nn.Module):
             task=task,
             channels=channels,
             colour="rgb" if channels == 3 else "grey",
+            multiple_of=self.stride,  # `forward` would pad with zeros, as published; the engine's mirror leaves no dark border
             tiling=global_(reach, self.stride),
             source="Chen et al., ECCV 2022",
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from restora.networks.noise_levels import fits
+from restora.networks.picture_statistics import picture_mean
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, global_
 
@@ -102,7 +103,7 @@ class _Attention(nn.Module):
         self.ca_fc = nn.Sequential(nn.Linear(channels, 2 * count), nn.ReLU(), nn.Linear(2 * count, count))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ca_fc(x.mean((2, 3))).unflatten(1, (self.steps, _OPERATIONS)).softmax(dim=-1)
+        return self.ca_fc(picture_mean(x).flatten(1)).unflatten(1, (self.steps, _OPERATIONS)).softmax(dim=-1)
 
 
 class OWAN(nn.Module):

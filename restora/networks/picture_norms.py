@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from restora.networks.picture_statistics import normalise_by_picture
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -19,7 +20,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         super().__init__(channels, affine=False, track_running_stats=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x, eps=self.eps) if self.own_statistics else super().forward(x)
+        return normalise_by_picture(x, None, None, self.eps) if self.own_statistics else super().forward(x)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -30,7 +31,7 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.own_statistics:
             return super().forward(x)
-        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        return normalise_by_picture(x, self.weight, self.bias, self.eps)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from restora.networks.layers import upsampled_radius
+from restora.networks.picture_statistics import PictureMean
 from restora.networks.registry import Family
 from restora.networks.resblocks import (
     MEAN_SHIFT_RULE,
@@ -30,7 +31,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int, squeeze: int) -> None:
         super().__init__()
         self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
+            PictureMean(),
             nn.Conv2d(channels, channels // squeeze, 1),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels // squeeze, channels, 1),
@@ -70,7 +71,7 @@ class RCAN(Normalised):
     """Residual in residual: `groups` groups of `blocks` channel-attention blocks, each group and the whole with a shortcut.
 
     Shapes: `B x 3 x H x W` RGB in [0, 1] -> `B x 3 x scale*H x scale*W`. Inside, pictures are (x - mean colour of DIV2K)
-    times 255. The attention averages over the whole picture, so tiles are an approximation.
+    times 255. The attention averages over the whole picture.
 
     Args:
         scale: 1, 2, 3, 4 or 8. groups, blocks, channels: 10, 20 and 64 in the paper.

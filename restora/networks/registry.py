@@ -11,8 +11,10 @@ import fnmatch
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +38,9 @@ _WRAPPERS = (
     "g_ema",
 )
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "generator_ema.", "generator.")
+
+_NUMBER = re.compile(r"[0-9]+")
+_KEY_NAMES = Path(__file__).with_name("key_names.txt")
 
 
 @dataclass(frozen=True)
@@ -172,9 +177,10 @@ def identify(checkpoint: Mapping[str, Any]) -> Identified:
             if all({**known, **preset}.get(key) == value for key, value in config.items())
         )
         return Identified(candidates[0] if candidates else "", config, candidates, family.name)
+    near = ", ".join(_nearest(state))
     raise UnknownArchitecture(
         f"The checkpoint ({len(state)} tensors, first key '{next(iter(state))}') belongs to no network known here. "
-        f"Nearest by key names: {', '.join(_nearest(state))}."
+        + (f"Nearest by key names: {near}." if near else "None has any key name in common with it.")
     )
 
 
@@ -186,15 +192,32 @@ def _defaults(family: Family) -> dict[str, Any]:
 
 
 def _nearest(state: State, count: int = 3) -> list[str]:
-    """Variants ranked by the share of key names in common."""
-    keys = set(state)
-    scores = {}
-    for family in families().values():
-        name = next(iter(family.variants))
-        with torch.device("meta"):
-            own = set(create(name).state_dict())
-        scores[name] = len(keys & own) / len(keys | own)
-    return sorted(scores, key=lambda name: -scores[name])[:count]
+    """The first variants of the families that share most key names, numbers in them left aside."""
+    names = {_NUMBER.sub("#", key) for key in state}
+    scores = {family: len(names & own) / len(names | own) for family, own in _key_names().items()}
+    ranked = sorted((family for family in scores if scores[family]), key=lambda family: -scores[family])[:count]
+    return [next(iter(families()[family].variants)) for family in ranked]
+
+
+@functools.cache
+def _key_names() -> dict[str, frozenset[str]]:
+    """Family -> its key names without numbers. They stand in a file, because building a network of every family takes
+    seconds; one that the file does not have is built."""
+    lines = _KEY_NAMES.read_text().splitlines() if _KEY_NAMES.is_file() else []
+    known = {family: frozenset(names) for family, *names in map(str.split, lines)}
+    return {name: known[name] if name in known else built_key_names(family) for name, family in families().items()}
+
+
+def built_key_names(family: Family) -> frozenset[str]:
+    """Key names without numbers of a family's first variant, built without memory."""
+    with torch.device("meta"):
+        return frozenset(_NUMBER.sub("#", key) for key in create(next(iter(family.variants))).state_dict())
+
+
+def write_key_names() -> None:
+    """Brings the file of key names up to date; to be called after a network's layers were renamed."""
+    lines = [" ".join([name, *sorted(built_key_names(family))]) for name, family in families().items()]
+    _KEY_NAMES.write_text("\n".join(lines) + "\n")
 
 
 def load_state(net: nn.Module, checkpoint: Mapping[str, Any]) -> nn.Module:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restora.networks.deblur_layers import ChannelNorm, Reach, count
+from restora.networks.picture_statistics import channel_similarity
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, global_
 
@@ -52,10 +53,9 @@ class _ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
-        q, k, v = self.qkv_dwconv(self.qkv(x)).reshape(batch, 3, self.heads, channels // self.heads, -1).unbind(1)
-        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        weights = ((q @ k.transpose(-2, -1)) * self.temperature).softmax(dim=-1)
-        return self.project_out((weights @ v).reshape(batch, channels, height, width))
+        q, k, v = self.qkv_dwconv(self.qkv(x)).unflatten(1, (3, self.heads, -1)).unbind(1)
+        weights = (channel_similarity(q, k) * self.temperature).softmax(dim=-1)
+        return self.project_out((weights @ v.flatten(-2)).reshape(batch, channels, height, width))
 
 
 class _GatedFeedForward(nn.Module):

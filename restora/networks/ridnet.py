@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from restora.networks.layers import DIV2K_MEAN, AddRelu
 from restora.networks.noise_levels import fits
+from restora.networks.picture_statistics import picture_mean
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, global_
 
@@ -91,7 +92,7 @@ class _ChannelAttention(nn.Module):
         self.c2 = _ConvSigmoid(channels // reduction, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.c2(self.c1(x.mean((2, 3), keepdim=True)))
+        return x * self.c2(self.c1(picture_mean(x)))
 
 
 class _Block(nn.Module):

@@ -57,7 +57,7 @@ class _NonLocal(nn.Module):
             y = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
         else:
             # every key's weights sum to one over the queries: any part of the keys can be finished by itself
-            step = max(1, _CHUNK // query.shape[1])
+            step = max(1, _CHUNK // query.shape[1]) if not query.is_meta else query.shape[1]
             parts = zip(key.split(step, 1), value.split(step, 1), strict=True)
             y = torch.zeros_like(query)
             for k, v in parts:

@@ -13,7 +13,9 @@ class Tiling:
     - ``exact``: an output pixel depends on input pixels at most `radius` away; tiles with that halo give the
       whole image's result up to rounding.
     - ``aligned``: as above, if every tile starts on a multiple of `window` (window attention, strided nets).
-    - ``global``: statistics of the whole image enter (pooling over the picture); tiles are an approximation.
+    - ``global``: statistics of the whole image enter. Those that a network takes through `picture_statistics` are gathered
+      before the tiles are run, and tiles come near the whole; of others (Fourier transforms, non-local attention) tiles are
+      an approximation.
     """
 
     kind: Literal["exact", "aligned", "global"]
@@ -39,7 +41,7 @@ def aligned(window: int, radius: int) -> Tiling:
 
 
 def global_(radius: int, window: int = 1) -> Tiling:
-    """Whole-image statistics: tiling changes the result; `radius` bounds what is not global."""
+    """Whole-image statistics: tiling may change the result; `radius` bounds what is not global."""
     return Tiling("global", radius, window)
 
 
@@ -47,18 +49,20 @@ def global_(radius: int, window: int = 1) -> Tiling:
 class Control:
     """A number or switch that a user may set when the network runs; flags, sliders and Python arguments are made of it.
 
-    `kind`: ``float``, ``int``, ``bool`` or ``choice`` (of `choices`). `low` and `high` bound numbers. `spatial` says that a
-    grey picture (a tensor `1 x 1 x H x W`) may stand for the number, as a map.
+    `kind`: ``float``, ``int``, ``bool``, ``choice`` (of `choices`), or ``regions``: a map of region numbers, `1 x 1 x H x W`, 0
+    for no region. `low` and `high` bound numbers. `spatial` says that a grey picture (a tensor `1 x 1 x H x W`) may stand for
+    the number, as a map. A control without a default has to be set, unless it is `optional`: then None has a meaning of its own.
     """
 
     name: str
     description: str
-    kind: Literal["float", "int", "bool", "choice"] = "float"
+    kind: Literal["float", "int", "bool", "choice", "regions"] = "float"
     default: float | int | bool | str | None = None
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
     spatial: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,11 @@ class SRRUNet(ResUNet):
     def __init__(self, widths: Sequence[int] = WIDTHS, blocks: int = 4, largest: int = 16) -> None:
         super().__init__(4, 3, widths, blocks)
         factor = Control(
-            "factor", "how many times the picture was enlarged before (none: the scale)", low=1.0, high=float(largest)
+            "factor",
+            "how many times the picture was enlarged before, if not by this scale alone",
+            low=1.0,
+            high=float(largest),
+            optional=True,
         )
         self.spec = NetworkSpec(
             task="super-resolution",

@@ -7,7 +7,6 @@ network chooses both steps' parameters from noise level and scale. Trained for s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,57 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restora.errors import UsageError
-from restora.networks.drunet import WIDTHS, ResUNet, unet_config, unet_steps
-from restora.networks.noise_levels import fits, reach, sigma_control
+from restora.networks.deconvolution import AnySizeUNet, DataStep, KernelNetwork, kernel_spec, transfer
+from restora.networks.drunet import WIDTHS, unet_config, unet_steps
+from restora.networks.noise_levels import fits, reach
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, exact, global_
-
-_LARGEST_SCALE = 16  # of the survey's experiments; the equations have no limit
-_MARGIN = 8
-
-
-def transfer(kernel: Tensor, size: Sequence[int]) -> Tensor:
-    """The Fourier transform of centred kernels `B x 1 x kh x kw` on a grid of `size`, complex `B x 1 x H x W`; an even kernel's
-    centre is the later of its two middle taps.
-
-    Raises:
-        UsageError: a kernel larger than the grid.
-    """
-    height, width = kernel.shape[-2:]
-    if height > size[0] or width > size[1]:
-        raise UsageError(
-            f"A {height}x{width} kernel does not fit a picture of {size[0]}x{size[1]} pixels (after enlargement)."
-        )
-    field = F.pad(kernel, (0, size[1] - width, 0, size[0] - height))
-    return torch.fft.fft2(field.roll((-(height // 2), -(width // 2)), (-2, -1)))
-
-
-def spread(y: Tensor, scale: int) -> Tensor:
-    """The adjoint of keeping the upper left pixel of every `scale x scale` block: pixels apart, zeros between."""
-    z = y.new_zeros(*y.shape[:2], y.shape[2], scale, y.shape[3], scale)
-    z[:, :, :, 0, :, 0] = y
-    return z.flatten(4, 5).flatten(2, 3)
-
-
-def data_step(x: Tensor, otf: Tensor, back: Tensor, alpha: Tensor | float, scale: int) -> Tensor:
-    """The picture z that minimises `|y - (k * z) down|^2 + alpha |z - x|^2`, circular boundaries, in closed form.
-
-    Args:
-        x: the current estimate, `B x C x sH x sW`.
-        otf: the kernel's `transfer` on that grid. back: `conj(otf) * fft2(spread(y, scale))`.
-        alpha: weight of the estimate, positive; `B x 1 x 1 x 1` or a number. scale: any integer from 1.
-    """
-
-    def fold(spectrum: Tensor) -> Tensor:
-        """The mean over the s x s blocks of a spectrum, which all become one when the picture is decimated."""
-        b, c, h, w = spectrum.shape
-        return spectrum.reshape(b, c, scale, h // scale, scale, w // scale).mean((2, 4))
-
-    right = back + torch.fft.fft2(alpha * x)
-    power = otf.real.square() + otf.imag.square()
-    inner = fold(otf * right) / (fold(power) + alpha)
-    return torch.fft.ifft2((right - otf.conj() * inner.repeat(1, 1, scale, scale)) / alpha).real
 
 
 class HyperParameters(nn.Module):
@@ -93,20 +46,8 @@ class HyperParameters(nn.Module):
         return self.mlp(x) + 1e-6
 
 
-class _Prior(ResUNet):
-    """The U-Net on any size: replicated to multiples of 8 at the right and at the bottom, and cropped."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        return super().forward(F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate"))[..., :height, :width]
-
-
-class USRNet(nn.Module):
-    """USRNet.
-
-    The published call is `net(y, kernel, scale, sigma)`: `y` is `B x 3 x H x W` in [0, 1], made as circular blur, the upper left
-    pixel of each `scale x scale` block, noise; `kernel` is `B x 1 x kh x kw` with sum 1; `sigma` is `B x 1 x 1 x 1`, divided by
-    255. The result is `B x 3 x sH x sW`. `restore` is the same for photographs, which are not periodic.
+class USRNet(KernelNetwork):
+    """USRNet; see `KernelNetwork` for its call.
 
     Args:
         channels: of the picture. iterations: of the unfolding. widths, blocks: of the prior (`ResUNet`).
@@ -123,55 +64,20 @@ class USRNet(nn.Module):
     ) -> None:
         super().__init__()
         self.iterations = iterations
-        self.spec = NetworkSpec(
-            task="deconvolve",
-            channels=channels,
-            colour="grey" if channels == 1 else "rgb",
-            scales=tuple(range(1, _LARGEST_SCALE + 1)),
-            tiling=global_(reach(unet_steps(blocks), 8), 8),
-            half_safe=False,  # Fourier transforms, and quotients of their small values
-            controls=(sigma_control(75, default=0.0, spatial=False),),
-            source="Zhang et al., CVPR 2020",
-        )
-        self.p = _Prior(channels + 1, channels, widths, blocks)
+        self.spec = kernel_spec(channels, global_(reach(unet_steps(blocks), 8), 8), "Zhang et al., CVPR 2020")
+        self.p = AnySizeUNet(channels + 1, channels, widths, blocks)
         self.h = HyperParameters(iterations, features)
 
     def forward(self, y: Tensor, kernel: Tensor, scale: int, sigma: Tensor) -> Tensor:
         size = (y.shape[-2] * scale, y.shape[-1] * scale)
-        otf = transfer(kernel, size)
-        back = otf.conj() * torch.fft.fft2(spread(y, scale))
+        step = DataStep(y, transfer(kernel, size), scale)
         x = F.interpolate(y, scale_factor=scale, mode="nearest")
         parameters = self.h(torch.cat([sigma, torch.full_like(sigma, scale)], dim=1))
         alphas, betas = parameters.unflatten(1, (2, self.iterations, 1)).unbind(1)
         for alpha, beta in zip(alphas.unbind(1), betas.unbind(1), strict=True):
-            x = data_step(x, otf, back, alpha, scale)
+            x = step(x, alpha)
             x = self.p(torch.cat([x, beta.expand(x.shape[0], 1, *size)], dim=1))
         return x
-
-    def restore(self, x: Tensor, kernel: Tensor | None = None, scale: int = 1, sigma: float | Tensor = 0.0) -> Tensor:
-        """Deconvolves a photograph.
-
-        Args:
-            x: `B x C x H x W` in [0, 1].
-            kernel: `kh x kw` or `B x 1 x kh x kw` at the output's resolution, sum 1; None is no blur.
-            scale: enlargement. sigma: noise on the 0-255 scale, a number or one a picture.
-        """
-        kernel = x.new_ones(1, 1, 1, 1) if kernel is None else kernel.to(x)
-        kernel = kernel.reshape(-1, 1, *kernel.shape[-2:])
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1).expand(x.shape[0], 1, 1, 1)
-        height, width = x.shape[-2:]
-        margin = max(_MARGIN, math.ceil(max(kernel.shape[-2:]) / scale))
-        y = self(_wrapped(_wrapped(x, margin, -1), margin, -2), kernel, scale, level / 255)
-        first = margin * scale
-        return y[..., first : first + height * scale, first : first + width * scale]
-
-
-def _wrapped(x: Tensor, margin: int, dim: int) -> Tensor:
-    """The picture with `margin` pixels more at both ends of a dimension, so that it continues into itself without a step."""
-    t = torch.arange(1, 2 * margin + 1, dtype=x.dtype, device=x.device) / (2 * margin + 1)
-    t = t if dim == -1 else t[:, None]
-    first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
-    return torch.cat([x, last + t * (first - last)], dim).roll(margin, dim)
 
 
 def _build(part: str = "", **config: Any) -> nn.Module:
@@ -203,6 +109,14 @@ FAMILY = Family(
             "channels": 3,
             "iterations": 6,
             "widths": (16, 32, 64, 64),
+            "blocks": 2,
+            "features": 64,
+        },
+        "usrnet_s": {
+            "part": "",
+            "channels": 3,
+            "iterations": 5,
+            "widths": (16, 32, 64, 96),
             "blocks": 2,
             "features": 64,
         },

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from restora import __version__
 from restora.engine import Progress, Settings
-from restora.errors import UsageError
+from restora.errors import RestoraError, UsageError
 from restora.io import Picture
 
 
@@ -123,7 +123,9 @@ class Restorer(abc.ABC):
             return self.controls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
+            if isinstance(own := first.get("ctx", {}).get("error"), RestoraError):
+                raise own from None  # a control that checks its own value has the better sentence
+            name = first["loc"][0]  # what follows is the part of a union that was tried last
             known = ", ".join(self.controls.model_fields) or "none"
             raise UsageError(f"Control '{name}' of {self.name}: {first['msg']}. Its controls are: {known}.") from error
 

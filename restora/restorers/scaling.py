@@ -43,10 +43,10 @@ def plan_scale(wanted: float, scales: Sequence[int]) -> ScalePlan:
     """
     if not 1 <= wanted <= _LARGEST:
         raise UsageError(f"A scale lies between 1 and {_LARGEST}; {wanted:g} was asked.")
+    if wanted == 1 and 1 in scales:
+        return ScalePlan(wanted, (1,), 1.0)
     usable = sorted({s for s in scales if s > 1})
     if not usable:
-        if wanted == 1 and 1 in scales:
-            return ScalePlan(wanted, (1,), 1.0)
         raise UsageError(f"This model does not enlarge; a scale of {wanted:g} was asked.")
     best: tuple[tuple[bool, int, int], tuple[int, ...]] | None = None
     for length in range(1, math.ceil(math.log(_LARGEST, usable[0])) + 1):

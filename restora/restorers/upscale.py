@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from restora.engine import NetworkOperator, Progress, Settings, run
 from restora.io import Picture
 from restora.restorers.base import Controls, Report, Restorer
 from restora.restorers.buffers import allocate, resample
+from restora.restorers.controls import check_size, controls_of, split, told, with_maps
 from restora.restorers.scaling import ScalePlan, plan_scale
 
 
@@ -39,17 +41,28 @@ class Source:
 class Upscaler(Restorer):
     """Super-resolution by networks.
 
+    Controls of the networks (SROOE's objective, DiffIR's seed) hold for every pass of a chain; a map is enlarged with the
+    picture from pass to pass.
+
     Args:
         name: shown in reports. sources: scale -> where its network comes from; loaded when first used.
         scale: what is taken when the caller names none. settings: device, precision, tile.
     """
 
     task = "super-resolution"
-    controls = UpscaleControls
 
     def __init__(self, name: str, sources: Mapping[int, Source], scale: int, settings: Settings = Settings()) -> None:
         self.name, self.sources, self.scale, self.settings = name, dict(sources), scale, settings
         self._nets: dict[str, Any] = {}
+
+    @functools.cached_property
+    def controls(self) -> type[UpscaleControls]:  # type: ignore[override]
+        """Typed controls: `UpscaleControls` and those of the networks, which are one family and take the same."""
+        if not self.sources:
+            return UpscaleControls
+        return controls_of(
+            self._net(self.scale if self.scale in self.sources else self.scales[-1]).spec, UpscaleControls
+        )
 
     @property
     def scales(self) -> list[int]:
@@ -64,12 +77,17 @@ class Upscaler(Restorer):
         """How the scale that is asked will be reached."""
         return plan_scale(controls.scale if controls.scale is not None else self.scale, self.scales)
 
-    def operator(self, scale: int) -> NetworkOperator:
-        """The engine's operator for one pass."""
+    def _net(self, scale: int) -> Any:
         source = self.sources[scale]
         if source.checksum not in self._nets:  # a multi-scale network is loaded once
             self._nets[source.checksum] = source.load()
-        return NetworkOperator(self._nets[source.checksum], scale)
+        return self._nets[source.checksum]
+
+    def operator(
+        self, scale: int, values: Mapping[str, Any] | None = None, maps: tuple[str, ...] = ()
+    ) -> NetworkOperator:
+        """The engine's operator for one pass; `values` and `maps` of the network's controls as `NetworkOperator` has them."""
+        return NetworkOperator(self._net(scale), scale, dict(values or {}), maps)
 
     def output_size(self, height: int, width: int, controls: UpscaleControls) -> tuple[int, int]:
         return _scaled(height, width, self.plan(controls))
@@ -92,19 +110,22 @@ class Upscaler(Restorer):
             plan.wanted,
             plan.passes,
             (picture.height, picture.width),
-            controls=controls.model_dump(exclude_none=True),
+            controls=told(controls),
         )
         transform = picture.colour_transform()
         decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
         planes = 1 + (picture.alpha is not None and not _constant(picture.alpha))
         meter = _Meter(progress, picture.height * picture.width, plan, planes)
-        pixels = self._chain(picture.filled(), plan, how, decode, encode, meter, cancelled, report)
+        values, maps = split(self._net(plan.passes[0]).spec, controls) if plan.passes else ({}, {})
+        check_size(maps, picture.height, picture.width)
+        chain = functools.partial(self._chain, plan, how, values, maps, meter, cancelled, report)
+        pixels = chain(picture.filled(), decode, encode)
         alpha = picture.alpha
         if alpha is not None:
             if _constant(alpha):
                 alpha = np.full(pixels.shape[:2], alpha.flat[0], alpha.dtype)
             else:
-                alpha = self._chain(alpha[..., None], plan, how, None, None, meter, cancelled, report)[..., 0]
+                alpha = chain(alpha[..., None], None, None)[..., 0]
         meter.finish()
         if plan.sentence:
             report.notes.insert(0, plan.sentence)
@@ -114,14 +135,16 @@ class Upscaler(Restorer):
 
     def _chain(
         self,
-        source: np.ndarray,
         plan: ScalePlan,
         settings: Settings,
-        decode: Any,
-        encode: Any,
+        values: dict[str, Any],
+        maps: dict[str, np.ndarray],
         meter: _Meter,
         cancelled: Callable[[], bool] | None,
         report: Report,
+        source: np.ndarray,
+        decode: Any,
+        encode: Any,
     ) -> np.ndarray:
         """All passes over one array. Between passes 16 bits are kept, so that rounding does not add up."""
         dtype, current = source.dtype, source
@@ -130,7 +153,10 @@ class Upscaler(Restorer):
             last = number == len(plan.passes) and plan.factor == 1
             height, width = current.shape[0] * scale, current.shape[1] * scale
             target = allocate((height, width, current.shape[2]), dtype if last else between)
-            current, ran = run(self.operator(scale), current, target, settings, decode, encode, meter.update, cancelled)
+            operator, before = self.operator(scale, values, tuple(maps)), decode
+            if maps:
+                current, before = with_maps(current, operator.spec, maps, decode), None
+            current, ran = run(operator, current, target, settings, before, encode, meter.update, cancelled)
             meter.advance(scale)
             report.device, report.precision, report.tile = ran.device, ran.precision, max(report.tile, ran.tile)
             report.tiles += ran.tiles

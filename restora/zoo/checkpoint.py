@@ -16,16 +16,20 @@ from torch import Tensor, nn
 from restora.errors import UnsafeCheckpoint, WeightsError
 from restora.io import atomic_path
 
+_MODULES = (".pkl", ".pt", ".pth", ".safetensors")
+
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The content of a checkpoint and, for safetensors, its metadata. The content decides the format, not the name; only
-    ncnn's pair of files is told by its names.
+    ncnn's pair of files is told by its names. Of a folder with one file for each module (DMPHN), the modules by file name.
 
     Raises:
         WeightsError: missing, empty, damaged or of an unknown format.
         UnsafeCheckpoint: a pickle that wants to run code; nothing of it was run.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_modules(path), {}
     if path.suffix == ".param" or (path.suffix == ".bin" and path.with_suffix(".param").exists()):
         from restora.zoo.ncnn import read_ncnn
 
@@ -73,6 +77,15 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     return dict(content), {}
 
 
+def _read_modules(folder: Path) -> dict[str, dict[str, Tensor]]:
+    from restora.networks import unwrap
+
+    files = sorted(p for p in folder.iterdir() if p.suffix in _MODULES and p.is_file())
+    if not files:
+        raise WeightsError(f"The folder '{folder}' holds no weight files ({', '.join(_MODULES)}).")
+    return {p.stem: unwrap(read_checkpoint(p)[0]) for p in files}
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
@@ -95,6 +108,16 @@ def write_weights(net: nn.Module, path: Path, metadata: Mapping[str, str]) -> No
     }
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata=dict(metadata))
+
+
+def weights_sha256(path: str | Path) -> str:
+    """SHA-256 of a weight file, or over the weight files of a folder."""
+    if not Path(path).is_dir():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for suffix in _MODULES:
+        digest.update(folder_sha256(path, f"*{suffix}").encode())
+    return digest.hexdigest()
 
 
 def file_sha256(path: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from restora.io import atomic_path
 
 @dataclass(frozen=True)
 class Exported:
-    """What came out: the file, whether height and width are free, and the largest difference from torch (relative to the
-    output's range; None without ONNX Runtime) over the sizes that were tried."""
+    """What came out: the file, whether height and width are free and why not, and the largest difference from torch (relative
+    to the output's range; None without ONNX Runtime) over the sizes that were tried."""
 
     path: Path
     dynamic: bool
     difference: float | None
     sizes: tuple[tuple[int, int], ...]
+    why_fixed: str = ""
 
 
 class _Picture(nn.Module):
@@ -65,14 +67,22 @@ def export_onnx(net: nn.Module, path: str | Path, arguments: dict[str, Any] | No
                 sizes = [(size, size), (size + multiple, size + 3 * multiple)] if dynamic else [(size, size)]
                 difference = _difference(model, temporary, spec.channels, sizes)
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
-            problems.append(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+            problems.append(_first_line(error))
             continue
         if difference is not None and difference > 1e-4:
             problems.append(f"the file differs from torch by {difference:.2g} of the range")
             continue
-        return Exported(Path(path), dynamic, difference, tuple(sizes))
+        return Exported(Path(path), dynamic, difference, tuple(sizes), " ".join(problems))
     Path(path).unlink(missing_ok=True)
     raise WeightsError(f"{type(net).__name__} cannot be exported: {problems[-1]}.")
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of what went wrong in the first place, without the colours of a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return text.splitlines()[0][:160] if text else type(error).__name__
 
 
 def _export(model: nn.Module, example: Tensor, path: Path, multiple: int) -> None:
@@ -100,12 +110,21 @@ def _difference(model: nn.Module, path: Path, channels: int, sizes: list[tuple[i
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what goes wrong is raised, and told by us
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base but this
+        raise RuntimeError(f"ONNX Runtime cannot load the file ({_first_line(error)})") from error
     worst = 0.0
     for height, width in sizes:
         x = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
         ours = model(x).numpy()
-        (theirs,) = session.run(None, {"x": x.numpy()})
+        try:
+            (theirs,) = session.run(None, {"x": x.numpy()})
+        except Exception as error:
+            raise RuntimeError(
+                f"ONNX Runtime cannot run the file at {width}x{height} ({_first_line(error)})"
+            ) from error
         if theirs.shape != ours.shape:
             raise WeightsError(f"The ONNX file gives the shape {theirs.shape} instead of {ours.shape}.")
         worst = max(worst, float(np.abs(theirs - ours).max() / max(1.0, np.abs(ours).max())))

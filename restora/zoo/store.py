@@ -220,7 +220,7 @@ def import_model(path: str | Path, name: str | None = None, licence: str = "unkn
         WeightsError, UsageError: as `identify_file`; or a name that is taken.
     """
     from restora import networks
-    from restora.zoo.checkpoint import file_sha256, write_weights
+    from restora.zoo.checkpoint import file_sha256, weights_sha256, write_weights
 
     path = Path(path)
     net, variant = identify_file(path, scale)
@@ -229,6 +229,8 @@ def import_model(path: str | Path, name: str | None = None, licence: str = "unkn
         raise UsageError(f"'{path}' is a {variant}, which has no variant name; use it by its path instead.")
     if spec.task == "discriminator":
         raise UsageError(f"'{path}' is a discriminator: it judges pictures in training and restores none.")
+    if spec.task == "part":
+        raise UsageError(f"'{path}' holds {variant}, a part of a larger system: it restores no picture.")
     tag = re.sub(r"[^a-z0-9_+-]+", "-", (name or path.stem).lower()).strip("-")
     full = f"{variant}.{tag}"
     if not tag or tag == "restora" or (full in cards() and cards()[full].bundled):
@@ -237,7 +239,7 @@ def import_model(path: str | Path, name: str | None = None, licence: str = "unkn
     (folder / "weights").mkdir(parents=True, exist_ok=True)
     (folder / "cards").mkdir(parents=True, exist_ok=True)
     target = folder / "weights" / f"{full}.safetensors"
-    write_weights(net, target, {"restora.variant": variant, "restora.source_sha256": file_sha256(path)})
+    write_weights(net, target, {"restora.variant": variant, "restora.source_sha256": weights_sha256(path)})
     card = Card(
         name=full,
         title=f"{variant} imported from {path.name}",

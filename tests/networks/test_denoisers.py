@@ -12,7 +12,8 @@ import torch
 
 from restora import engine, networks
 from restora.errors import UnknownArchitecture, UsageError
-from restora.networks import drunet, noise_levels, rnan, usrnet
+from restora.networks import drunet, noise_levels, rnan
+from restora.networks.deconvolution import DataStep, transfer
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
 sys.path.insert(0, str(CONFORMANCE))
@@ -176,9 +177,7 @@ def test_published_drunet_has_the_counted_parameters() -> None:
 def test_data_step_equals_the_reference() -> None:
     record = json.loads((CONFORMANCE / "usrnet_data_step.json").read_text())
     y, x, k = (make_input(tuple(record["inputs"][name][0]), record["inputs"][name][1]) for name in "yxk")
-    otf, scale = usrnet.transfer(k, x.shape[-2:]), record["sf"]
-    back = otf.conj() * torch.fft.fft2(usrnet.spread(y, scale))
-    z = usrnet.data_step(x, otf, back, record["alpha"], scale)
+    z = DataStep(y, transfer(k, x.shape[-2:]), record["sf"])(x, record["alpha"])
     with np.load(CONFORMANCE / "usrnet_data_step.npz") as arrays:
         assert np.abs(z.numpy() - arrays["out"]).max() <= record["tolerance"]
 
@@ -190,10 +189,9 @@ def test_data_step_minimises_its_energy(scale: int) -> None:
     k = torch.rand(1, 1, 5, 4, dtype=torch.float64)
     y = torch.rand(1, 2, 6, 7, dtype=torch.float64)
     x = torch.rand(1, 2, 6 * scale, 7 * scale, dtype=torch.float64)
-    otf = usrnet.transfer(k / k.sum(), x.shape[-2:])
-    back = otf.conj() * torch.fft.fft2(usrnet.spread(y, scale))
-    z = usrnet.data_step(x, otf, back, 0.2, scale).requires_grad_()
-    blurred = torch.fft.ifft2(otf * torch.fft.fft2(z)).real[..., ::scale, ::scale]
+    otf = transfer(k / k.sum(), x.shape[-2:])
+    z = DataStep(y, otf, scale)(x, 0.2).requires_grad_()
+    blurred = torch.fft.irfft2(otf * torch.fft.rfft2(z), s=x.shape[-2:])[..., ::scale, ::scale]
     ((y - blurred).square().sum() + 0.2 * (z - x).square().sum()).backward()
     assert z.grad.abs().max() < 1e-9
 

@@ -33,7 +33,16 @@ def test_every_variant_is_built_identified_and_loaded(variant: str) -> None:
     assert variant in found.candidates
     networks.load_state(build(variant), net.state_dict())
     assert net.spec.source and net.spec.task
-    assert all(c.default is not None or c.high is not None or c.choices for c in net.spec.controls)
+    assert all(c.optional or c.default is not None or c.high is not None or c.choices for c in net.spec.controls)
+
+
+@pytest.mark.parametrize(
+    ("variant", "millions"), [("carn_x8", "1.259587"), ("mprnet_denoise", "15.7"), ("mprnet_derain", "3.64")]
+)
+def test_published_sizes(variant: str, millions: str) -> None:
+    """The efficiency thesis's table 3.1 (CARN-B3U3) and the MPRNet paper's tables."""
+    count = sum(p.numel() for p in build(variant).parameters() if p.requires_grad)
+    assert f"{count / 1e6:.{len(millions.partition('.')[2])}f}" == millions
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -97,6 +106,20 @@ def test_unknown_checkpoints_are_refused_with_the_nearest() -> None:
         networks.identify(state)
     with pytest.raises(UnknownArchitecture, match="no tensors"):
         networks.identify({"epoch": 3})
+    with pytest.raises(UnknownArchitecture, match="None has any key name in common"):
+        networks.identify({"unheard_of": torch.zeros(3)})
+    state = networks.create("edsr_baseline_x2").state_dict()
+    swapped = {k.replace("body.1.", "body.x."): v for k, v in state.items()}
+    with pytest.raises(UnknownArchitecture, match="edsr"):
+        networks.identify(swapped)
+
+
+def test_the_file_of_key_names_is_up_to_date() -> None:
+    """If not: `python -c "from restora.networks import registry; registry.write_key_names()"`."""
+    from restora.networks import registry
+
+    for name, family in networks.families().items():
+        assert registry._key_names()[name] == registry.built_key_names(family), name
 
 
 def test_a_network_of_the_right_keys_and_wrong_shapes_is_not_built() -> None:

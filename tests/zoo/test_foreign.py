@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import restora
-from restora import networks
+from restora import networks, zoo
 from restora.errors import UnknownArchitecture, WeightsError
 from restora.zoo.ncnn import read_ncnn
 
@@ -93,3 +93,18 @@ def test_published_imdn_gives_the_papers_score(data_folder: Path) -> None:
         restora.load(data_folder / "weights/imdn/IMDN_x4.pth", tile=0), data_folder / "bench/Set5", "sr-y", 4
     )
     assert score.psnr == pytest.approx(32.21, abs=0.02)
+
+
+def test_a_folder_of_modules_is_one_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = networks.create("dmphn_1_2_4")
+    for name, module in net.named_children():
+        torch.save({f"module.{k}": v for k, v in module.state_dict().items()}, tmp_path / f"{name}.pkl")
+    loaded, variant = zoo.identify_file(tmp_path)
+    assert variant == "dmphn_1_2_4"
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state_dict().items())
+    assert zoo.import_model(tmp_path, "mine").variant == "dmphn_1_2_4"
+    assert restora.load(str(tmp_path), task="deblur").task == "deblur"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError, match="no weight files"):
+        zoo.identify_file(tmp_path / "empty")
