@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
                 box = left, top, width, height
             except ValueError as error:
                 raise UsageError(f"A crop has the form left,top,width,height, not '{crop}'.") from error
-        controls = {} if sigma is None else {"sigma": sigma}
+        controls: dict[str, Any] = {} if sigma is None else {"sigma": sigma}
         set_threads(threads)
         settings = Settings(device, precision, tile, threads=threads)  # type: ignore[arg-type]
         found = evaluation.compare(

@@ -100,7 +100,7 @@ def estimate(
     Args:
         picture: `1 x C x H x W`, `C x H x W` or `H x W` in [0, 1]; colour is turned grey.
         size: odd side of the square in which the kernel is looked for; by default 31, and more when the kernel fills that.
-        prior: ``dark-channel`` takes three times as long and suits scenes with deep shadows.
+        prior: ``dark-channel`` takes five times as long and suits scenes with deep shadows.
         crop: left, top, width, height of the part to look at; by default one with edges in all directions, at most 384 pixels a
             side.
         monitor: see `solvers.Monitor`; it receives an `EstimationStep`. True ends the estimation with what there is.
@@ -152,13 +152,15 @@ def estimate(
     return KernelEstimate(kernel, confidence, agreement, latent, box, tuple(notes))
 
 
+_EVEN, _STEEPNESS = 0.63, 12.0
+
+
 def confidence_of(agreement: float) -> float:
-    """The confidence that goes with the agreement of two runs, by the logistic curve fitted to synthetic blur
-    (`benchmarks/kernel_estimation.py --calibrate`)."""
+    """The confidence that goes with the agreement of two runs: the logistic curve that fits 60 photographs under synthetic camera
+    shake (`benchmarks/kernel_estimation.py --calibrate`). Below an agreement of 0.7 a third of those were good, above it 94 %. It
+    knows nothing of a blur that differs across the picture, and of Levin's set, where nearly all runs agree, 84 % are good.
+    """
     return 1 / (1 + math.exp(-(agreement - _EVEN) * _STEEPNESS))
-
-
-_EVEN, _STEEPNESS = 0.85, 25.0
 
 
 def similarity(a: Tensor, b: Tensor) -> float:

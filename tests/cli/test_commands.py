@@ -114,6 +114,6 @@ def test_train_refuses_what_it_cannot_use(tmp_path: Path) -> None:
     done = restora("train", "fsrcnn_x4", "--data", tmp_path / "none", "--validation", tmp_path)
     assert done.returncode == 1 and "no folder" in done.stderr
     done = restora("train", "unknown", "--data", tmp_path, "--validation", tmp_path)
-    assert done.returncode == 1 and "fsrcnn_x4" in done.stderr
+    assert done.returncode == 1 and "--list" in done.stderr
     done = restora("train", "fsrcnn_x4", "--data", tmp_path, "--validation", tmp_path, "stepz=3")
     assert done.returncode == 1 and "stepz" in done.stderr
