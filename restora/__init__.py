@@ -36,6 +36,8 @@ _ROOMS = (
     "jobs",
     "networks",
     "restorers",
+    "solvers",
+    "studio",
     "training",
     "zoo",
 )

@@ -13,14 +13,22 @@ from restora.degradation.estimate import noise_level
 from restora.engine import FunctionOperator, Progress, Settings, run
 from restora.errors import UsageError
 from restora.io import Picture
-from restora.restorers.base import Controls, Report, Restorer
+from restora.restorers.base import Report, Restorer
 from restora.restorers.buffers import allocate
 from restora.restorers.controls import AUTO, told
+from restora.restorers.enhance import EnhanceControls, blended
 from restora.solvers.denoisers import DENOISERS
 
 # How far a pixel sees, and float32 planes of the picture that are held at once. Total variation sees as far as it has
 # iterations; what comes from beyond 64 pixels is far below a grey level.
-_COSTS = {"dct": (16, 60.0), "tv": (64, 12.0), "nlm": (16, 12.0), "bm3d": (64, 60.0)}
+_COSTS = {
+    "dct": (16, 60.0),
+    "tv": (64, 12.0),
+    "nlm": (16, 12.0),
+    "block_matching": (48, 60.0),
+    "bm3d": (64, 60.0),
+}
+CLASSICAL = tuple(_COSTS)
 
 
 def _number(value: Any) -> Any:
@@ -33,7 +41,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-class ClassicalControls(Controls):
+class ClassicalControls(EnhanceControls):
     """Of a denoiser without weights."""
 
     sigma: Annotated[
@@ -47,7 +55,7 @@ class ClassicalDenoiser(Restorer):
     >>> ClassicalDenoiser("dct")("grainy.jpg", sigma=15).save("clean.png")  # doctest: +SKIP
 
     Args:
-        method: ``dct``, ``tv``, ``nlm`` or ``bm3d``. settings: tile; these run on the CPU.
+        method: ``dct``, ``tv``, ``nlm``, ``block_matching`` or ``bm3d``. settings: tile; these run on the CPU.
 
     Raises:
         UsageError: no such denoiser.
@@ -84,7 +92,7 @@ class ClassicalDenoiser(Restorer):
     ) -> tuple[Picture, Report]:
         started = time.monotonic()
         base = settings or self.settings
-        how = Settings("cpu", "float32", base.tile, False, base.threads)
+        how = Settings("cpu", "float32", base.tile, controls.ensemble or base.ensemble, base.threads)
         notes = []
         source = picture.filled()
         if isinstance(controls.sigma, str):
@@ -94,6 +102,8 @@ class ClassicalDenoiser(Restorer):
         decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
         target = allocate(source.shape, source.dtype)
         pixels, ran = run(self.operator(controls), source, target, how, decode, encode, progress, cancelled)
+        if controls.strength < 1:
+            pixels = blended(picture.pixels, pixels, controls.strength)
         size = (picture.height, picture.width)
         report = Report(
             self.name,

@@ -29,6 +29,7 @@ from restora.restorers.our_nonblind import OurNonBlind
 from restora.restorers.stages import Stage, run_stages
 from restora.restorers.upscale import Source
 from restora.solvers import Denoiser, Solver
+from restora.solvers.auto import noise_seen
 from restora.solvers.denoisers import DENOISERS
 from restora.solvers.doubt import is_turned, refitted
 
@@ -211,6 +212,13 @@ class Deconvolver(Restorer):
                 "The kernel was centred, and turned and stretched where that suits the picture better (robust)."
             )
             controls = controls.model_copy(update={"robust": False})
+        if method == WITHOUT_WEIGHTS and isinstance(controls.sigma, str):
+            # what the blur left of the picture shows noise that the finest detail does not; once, not in each tile
+            part = load(_middle(source), decode)
+            seen = round(noise_seen(solvers.Problem(part, kernel.weights, controls.scale, sigma)), 2)
+            if seen > sigma:
+                sigma = seen
+                notes.append(f"Where the blur left nothing else, the noise is {seen:g} of 255; that was taken.")
         stages, said = self._plan(method, controls, kernel, sigma, settings)
         notes += said
         keep = None if self.keep_steps is None else self._keeper(picture, encode)
@@ -291,7 +299,9 @@ class Deconvolver(Restorer):
             return solvers.create("network", network=self._net(method, controls), **options), notes
         kind = solvers.solvers()[method]
         if _has(kind, "orientation"):
-            options.setdefault("orientation", "trust")  # looked at once for the whole picture, not in each tile
+            # looked at once for the whole picture, not in each tile
+            options.setdefault("orientation", "trust")
+            options.setdefault("noise", "trust")
         if _has(kind, "denoise") and "denoise" not in options:
             denoiser = self._denoiser(controls, settings)
             if denoiser is not None:

@@ -121,7 +121,7 @@ class Enhancer(Restorer):
         target = allocate(picture.pixels.shape, picture.pixels.dtype)
         pixels, ran = run(operator, source, target, how, decode, encode, progress, cancelled)
         if controls.strength < 1:
-            pixels = _blend(picture.pixels, pixels, controls.strength)
+            pixels = blended(picture.pixels, pixels, controls.strength)
         size = (picture.height, picture.width)
         report = Report(
             self.name,
@@ -152,7 +152,7 @@ def _quality(picture: Picture) -> tuple[int, str]:
     return quality, f"JPEG quality estimated as {quality} from the pixels; the file was saved again at {of_file}."
 
 
-def _blend(before: np.ndarray, after: np.ndarray, strength: float) -> np.ndarray:
+def blended(before: np.ndarray, after: np.ndarray, strength: float) -> np.ndarray:
     """`strength` of the result and the rest of the input, in the array's own type, row block by row block."""
     for top in range(0, len(after), 256):
         rows = slice(top, top + 256)

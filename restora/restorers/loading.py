@@ -11,6 +11,7 @@ from restora import zoo
 from restora.engine import Settings, choose_device, choose_precision
 from restora.errors import UsageError
 from restora.restorers.base import Restoration, Restorer
+from restora.restorers.classical import CLASSICAL, ClassicalDenoiser
 from restora.restorers.deconvolve import WITHOUT_WEIGHTS, Deconvolver, is_method, method_name
 from restora.restorers.enhance import Enhancer
 from restora.restorers.upscale import Bicubic, Source, Upscaler
@@ -23,7 +24,12 @@ _TASKS = {
     "dejpeg": "dejpeg",
     "deconvolve": "deconvolve",
 }
-_WITHOUT_CARD: dict[str, Callable[[Settings], Restorer]] = {"bicubic": Bicubic, "zssr": ZeroShot}
+_BEST_CLASSICAL = "block_matching"  # the default where no trained denoiser is installed
+_WITHOUT_CARD: dict[str, Callable[[Settings], Restorer]] = {
+    "bicubic": Bicubic,
+    "zssr": ZeroShot,
+    **{name: functools.partial(ClassicalDenoiser, name) for name in CLASSICAL},
+}
 
 
 def load(
@@ -65,6 +71,8 @@ def load(
     if model is None:
         if task is None:
             raise UsageError("Name a model or a task.")
+        if _TASKS.get(task, task) == "denoise" and not zoo.list_models(task="denoise"):
+            return ClassicalDenoiser(_BEST_CLASSICAL, settings)
         return _from_cards(zoo.default_model(_TASKS.get(task, task)), settings, whole_family=True)
     if task != "dejpeg":  # the only task that gives a network made for another one a control more
         task = None

@@ -1,7 +1,7 @@
 """The best that this package does without trained weights: sparse deconvolution, then a denoiser between data equations.
 
-The rounds with the denoiser are those of decoupled deblurring (Danielyan, Katkovnik, Egiazarian, BM3D Frames and Variational Image
-Deblurring, IEEE TIP 2012) with the filter for noise of a known spectrum (Dabov et al., Image restoration by sparse 3D
+The rounds with the denoiser are those of decoupled deblurring (Danielyan, Katkovnik, Egiazarian, BM3D Frames and Variational
+Image Deblurring, IEEE TIP 2012) with the filter for noise of a known spectrum (Dabov et al., Image restoration by sparse 3D
 transform-domain collaborative filtering, SPIE 2008): solving the data equation amplifies the noise by a known factor at each
 frequency, and the filter is told which.
 """
@@ -43,9 +43,9 @@ _TRUST = 1.0  # the weight of its picture, times its level squared
 class Auto(Solver):
     """The best method without weights
 
-    Hyper-Laplacian deconvolution, unknowns beyond the border included; then `polish` rounds of plug-and-play: the data equation is
-    solved anew about the estimate, and the noise that this amplifies is removed by collaborative filtering of alike blocks, with
-    the last estimate as its guide. At scales above 1, and for more than 1.5 megapixels at once, the denoiser is the
+    Hyper-Laplacian deconvolution, unknowns beyond the border included; then `polish` rounds of plug-and-play: the data equation
+    is solved anew about the estimate, and the noise that this amplifies is removed by collaborative filtering of alike blocks,
+    with the last estimate as its guide. At scales above 1, and for more than 1.5 megapixels at once, the denoiser is the
     thresholded cosines of overlapping blocks, which is about ten times quicker.
 
     Args:
@@ -87,27 +87,25 @@ class Auto(Solver):
         if len(problem.observed) == 1:
             return self._solve_one(problem, monitor)
         # each picture has a noise level of its own
-        parts: list[Tensor] = []
-        kernels = problem.kernels.expand(len(problem.observed), -1, -1)
-        rest = [enlarge(y[None], problem.scale) for y in problem.observed]
+        found = [enlarge(y[None], problem.scale) for y in problem.observed]
+        kernels = problem.kernels.expand(len(found), -1, -1)
+        stopped = False
         for i, (y, kernel) in enumerate(zip(problem.observed, kernels, strict=True)):
-            stopped = False
 
             def tell(step: Step, i: int = i) -> bool:
                 nonlocal stopped
-                done = i * step.total + step.done
-                picture = step.image
-                whole = Step(
-                    done, len(rest) * step.total, step.value, lambda: torch.cat([*parts, picture(), *rest[i + 1 :]])
-                )
+
+                def image() -> Tensor:
+                    return torch.cat([*found[:i], step.image(), *found[i + 1 :]])
+
+                whole = replace(step, done=i * step.total + step.done, total=len(found) * step.total, image=image)
                 stopped = bool(monitor and monitor(whole))
                 return stopped
 
-            parts.append(self._solve_one(replace(problem, observed=y[None], kernel=kernel), tell if monitor else None))
+            found[i] = self._solve_one(replace(problem, observed=y[None], kernel=kernel), tell if monitor else None)
             if stopped:
-                parts += rest[i + 1 :]
                 break
-        return torch.cat(parts)
+        return torch.cat(found)
 
     def _solve_one(self, problem: Problem, monitor: Monitor | None) -> Tensor:
         if self.noise == "check":

@@ -151,7 +151,8 @@ def bm3d(x: Tensor, sigma: float) -> Tensor:
         import bm3d as package
     except ImportError as error:
         raise UsageError(
-            "BM3D needs a package that is not installed: `pip install bm3d`. The denoiser 'block_matching' is the same method and needs none."
+            "BM3D needs a package that is not installed: `pip install bm3d`. The denoiser 'block_matching' is our own "
+            "of the same kind and needs none."
         ) from error
     pictures = x.detach().permute(0, 2, 3, 1).cpu().double().numpy()
     work = package.bm3d_rgb if x.shape[1] == 3 else package.bm3d

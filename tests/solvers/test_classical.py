@@ -272,6 +272,7 @@ def test_filters_remove_noise_and_keep_the_shape() -> None:
         ("hyper-laplacian", {"weight": 0.0}),
         ("auto", {"polish": 9}),
         ("auto", {"orientation": "left"}),
+        ("auto", {"noise": "loud"}),
         ("gddec", {"loss": "psnr"}),
     ],
 )
