@@ -116,8 +116,9 @@ def test_more_paused_jobs_than_are_held_begin_again(client: TestClient, slow: Sl
     for id in ids:
         until(lambda id=id: state(client, id) == "running" and slow.at_gate)
         client.post(f"/api/jobs/{id}/pause")
-        slow.gate.release()  # the tile in hand; then it holds, or is put back
-        until(lambda: not slow.at_gate)
+        before = slow.tiles
+        slow.gate.release()  # the tile in hand; then it holds, or is put back, and the next job begins
+        until(lambda before=before: slow.tiles > before)
     until(lambda: not any(t.name == f"studio-{ids[2]}" for t in threading.enumerate()))
     assert [state(client, id) for id in ids] == ["paused"] * 3
     slow.gate.release(100)

@@ -294,7 +294,12 @@ def test_batches_made_ahead_come_in_order_and_so_do_their_errors(ahead: int) -> 
 
 
 def test_a_pair_is_cut_to_a_networks_multiple() -> None:
-    batch = Batch(torch.rand(1, 3, 13, 21), torch.rand(1, 3, 26, 42), 2, {"sigma": torch.rand(1, 1, 13, 21), "kernel": torch.rand(1, 1, 5, 5)})
+    batch = Batch(
+        torch.rand(1, 3, 13, 21),
+        torch.rand(1, 3, 26, 42),
+        2,
+        {"sigma": torch.rand(1, 1, 13, 21), "kernel": torch.rand(1, 1, 5, 5)},
+    )
     cut = batch.cut(8)
     assert cut.input.shape[-2:] == (8, 16) and cut.target.shape[-2:] == (16, 32)
     assert cut.controls["sigma"].shape[-2:] == (8, 16) and cut.controls["kernel"].shape[-2:] == (5, 5)
