@@ -126,11 +126,7 @@ class Degradation(Spec):
             raise UsageError(f"{type(self).__name__} needs the frames of a clip: B x T x C x H x W.")
         items = len(x)
         if self.fixed:
-            if self.over_time or any(hasattr(part, "key") for part in self.parts()):
-                y = _joined(_each(self.run, _items(x)), x)
-            else:  # nothing differs from picture to picture
-                flat = self.run(x.flatten(0, -4))
-                y = flat.unflatten(0, x.shape[:-3])
+            y = _joined(_each(self.run, _items(x)), x)
             return y, [self] * items
         keys = _keys(generator, items, self)
 
@@ -205,13 +201,15 @@ def _joined(items: Sequence[Tensor], x: Tensor) -> Tensor:
 
 def _each(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """In order; on several threads where torch may use them (the codecs, OpenCV and numpy let go of the interpreter)."""
-    threads = min(torch.get_num_threads(), len(items))
-    if threads < 2 or (torch.is_grad_enabled() and any(_needs_grad(i) for i in items)):
-        return [work(item) for item in items]
     allowed = torch.get_num_threads()
+    if allowed < 2 or (torch.is_grad_enabled() and any(_needs_grad(i) for i in items)):
+        return [work(item) for item in items]
+    # Each picture on one thread: torch's own threads inside ours would wait for one another, and sums that several threads
+    # share have other last bits, so that a picture's result would depend on how many others came with it.
     try:
-        # each picture on one thread: torch's own threads inside ours would wait for one another
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            min(allowed, max(1, len(items))), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             return list(pool.map(work, items))
     finally:
         torch.set_num_threads(allowed)

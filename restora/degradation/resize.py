@@ -134,9 +134,16 @@ def resize(
     (out_h, scale_h), (out_w, scale_w) = _plan(height, width, scale, size)
     down = _bands(height, out_h, scale_h, method, antialias, boundary)
     across = _bands(width, out_w, scale_w, method, antialias, boundary)
-    if out_h < height:  # the order that moves fewer values
-        return _along_width(_along_height(x, down), across)
-    return _along_height(_along_width(x, across), down)
+
+    def one(picture: Tensor) -> Tensor:
+        if out_h < height:  # the order that moves fewer values
+            return _along_width(_along_height(picture, down), across)
+        return _along_height(_along_width(picture, across), down)
+
+    if x.dim() < 4 or len(x) == 1:
+        return one(x)
+    # one by one: how a product of matrices is summed depends on its size, and a picture's bits must not depend on its neighbours
+    return torch.stack([one(picture) for picture in x])
 
 
 @dataclass(frozen=True)

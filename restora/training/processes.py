@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,6 +60,7 @@ class FabricProcesses(Processes):
         self.fabric.launch()
         super().__init__(str(self.fabric.device))
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size  # type: ignore[misc]
+        atexit.register(_leave)  # the group's threads must have ended before the interpreter does
 
     def average(self, tensors: Iterable[Tensor]) -> None:
         members = list(tensors)
@@ -80,6 +82,11 @@ class FabricProcesses(Processes):
 
     def wait(self) -> None:
         self.fabric.barrier()
+
+
+def _leave() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _fabric() -> Any:
