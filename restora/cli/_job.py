@@ -55,10 +55,12 @@ def run(
     from restora.cli._report import reporter
     from restora.io import WRITABLE
 
+    crew, shard = flags.crew, flags.part
     files = jobs.expand(inputs, not flags.no_recursive)
     items = jobs.assign(files, output, suffix if flags.suffix is None else flags.suffix, flags.ext)
     if flags.dry_run:
-        _print_estimate(jobs.estimate(restorer, items, controls), flags.as_json)
+        own = items if shard is None else jobs.part(items, *shard)
+        _print_estimate(jobs.estimate(restorer, own, controls), flags.as_json)
         return
     folder = output.parent if output.suffix.lower() in WRITABLE and not output.is_dir() else output
     how = jobs.Output(folder, flags.output_quality, overwrite=flags.overwrite)
@@ -69,7 +71,7 @@ def run(
                 on_file(Path(data["source"]))
             report(event, data)
 
-        summary = jobs.run_job(restorer, items, how, controls, tell, lambda: stop.asked)
+        summary = jobs.run_job(restorer, items, how, controls, tell, lambda: stop.asked, crew, shard)
     if summary.cancelled:
         raise typer.Exit(130)
     if summary.failed:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-RUNNING, WRITING = "How it runs", "How it is written"
+RUNNING, WRITING, DIVIDING = "How it runs", "How it is written", "How it is divided"
 
 
 def _flag(*names: str, panel: str | None = None, help: str, **more: Any) -> Any:
@@ -49,7 +49,13 @@ Tile = Annotated[
 ]
 Threads = Annotated[int | None, _flag("--threads", panel=RUNNING, min=1, help="CPU threads; all cores by default.")]
 Device = Annotated[str, _flag("--device", panel=RUNNING, help="auto, cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[str, _flag("--precision", panel=RUNNING, help="auto, float32, bf16 or fp16.")]
+Precision = Annotated[str, _flag("--precision", panel=RUNNING, help="auto, float32, bf16, fp16 or int8.")]
+Backend = Annotated[
+    str,
+    _flag(
+        "--backend", panel=RUNNING, help="auto, torch, compile, openvino or onnxruntime; `restora tune` compares them."
+    ),
+]
 Overwrite = Annotated[bool, _flag("--overwrite", panel=WRITING, help="Replace files that were not made by this job.")]
 Flat = Annotated[bool, _flag("--no-recursive", panel=RUNNING, help="Leave out the subfolders of a folder.")]
 Json = Annotated[bool, _flag("--json", help="Print JSON lines for machines.")]
@@ -62,6 +68,7 @@ class JobFlags:
     tile: Tile = None
     device: Device = "auto"
     precision: Precision = "auto"
+    backend: Backend = "auto"
     threads: Threads = None
     no_recursive: Flat = False
     dry_run: Annotated[
@@ -86,12 +93,69 @@ class JobFlags:
         ),
     ] = None
     overwrite: Overwrite = False
+    workers: Annotated[
+        int | None,
+        _flag(
+            "--workers",
+            panel=DIVIDING,
+            min=1,
+            help="Processes that share the cores; small pictures go side by side in one anyway.",
+        ),
+    ] = None
+    executor: Annotated[
+        str, _flag("--executor", panel=DIVIDING, help="local, or ray (pip install restora\\[cluster]).")
+    ] = "local"
+    address: Annotated[
+        str | None, _flag("--address", panel=DIVIDING, help="Of a Ray cluster: host:port or auto; else one is started.")
+    ] = None
+    shard: Annotated[
+        str | None,
+        _flag(
+            "--shard",
+            panel=DIVIDING,
+            metavar="I/N",
+            help="Only every N-th input from the I-th on; N such runs may share the output folder.",
+        ),
+    ] = None
     as_json: Json = False
+
+    @property
+    def crew(self) -> Any:
+        """Who does the work, as `jobs.run_job` takes it.
+
+        Raises:
+            UsageError: an executor that is not there, or flags that do not go together.
+        """
+        from restora.errors import UsageError
+        from restora.jobs import Crew
+
+        if self.executor not in ("local", "ray"):
+            raise UsageError(f"'{self.executor}' is no executor; there are local and ray.")
+        if self.address is not None and self.executor != "ray":
+            raise UsageError("--address belongs to --executor ray.")
+        return Crew(self.workers, self.executor, self.address)
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The shard, or None for all inputs.
+
+        Raises:
+            UsageError: it is not i/n with i from 1 to n.
+        """
+        from restora.errors import UsageError
+
+        if self.shard is None:
+            return None
+        number, slash, count = self.shard.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UsageError(f"A shard is I/N with I from 1 to N, such as 3/8; '{self.shard}' was given.")
+        return int(number), int(count)
 
     @property
     def running(self) -> dict[str, Any]:
         """What `restorers.load` takes."""
-        return {"device": self.device, "precision": self.precision, "tile": self.tile, "threads": self.threads}
+        names = ("device", "precision", "tile", "threads", "backend")
+        return {name: getattr(self, name) for name in names}
 
 
 def assignments(pairs: list[str] | None) -> dict[str, str]:

@@ -100,9 +100,9 @@ class TerminalReporter(LineReporter):
             console=self.console,
             transient=True,
         )
-        self.task: Any = None
-        self.started, self.index = 0.0, 0
-        self.times: list[float] = []
+        self.tasks: dict[str, Any] = {}  # several files may be in hand: the bar's line of each, by its source
+        self.shares: dict[str, float] = {}
+        self.ended, self.skipped, self.began = 0, 0, time.monotonic()
 
     def __enter__(self) -> TerminalReporter:
         self.bar.start()
@@ -115,31 +115,37 @@ class TerminalReporter(LineReporter):
         self.bar.console.print(text, markup=False, style="red" if problem else None)
 
     def __call__(self, event: str, data: dict[str, Any]) -> None:
-        if event == "file":
-            self.index = data["index"]
-            name = Path(data["source"]).name
-            label = f"[{self.index + 1}/{self.files}] {name}".replace("[", r"\[")
-            self.task = self.bar.add_task(label, total=None, rate="")
-            self.started = time.monotonic()
-        elif event == "progress" and self.task is not None:
-            rate = data["done"] / max(time.monotonic() - self.started, 1e-9) / 1e6
-            left = f"{rate:.2f} MP/s, {duration(data['remaining'])} left{self._left_of_all(data['remaining'])}"
-            self.bar.update(self.task, completed=data["done"], total=data["total"], rate=left)
-        elif event == "writing" and self.task is not None:
-            self.bar.update(self.task, rate="writing ...")
-        elif event in ("done", "skipped", "failed") and self.task is not None:
-            self.bar.remove_task(self.task)
-            self.task = None
-            if event == "done":
-                self.times.append(data["seconds"])
+        source = data.get("source", "")
+        task = self.tasks.get(source)
+        if event == "start":
+            self.began = time.monotonic()
+        elif event == "file":
+            label = f"[{data['index'] + 1}/{self.files}] {Path(source).name}".replace("[", r"\[")
+            self.tasks[source] = self.bar.add_task(label, total=None, rate="")
+        elif event == "progress" and task is not None:
+            self.shares[source] = data["done"] / max(1, data["total"])
+            seconds = self.bar.tasks[self.bar.task_ids.index(task)].elapsed or 0
+            rate = data["done"] / max(seconds, 1e-9) / 1e6
+            left = f"{rate:.2f} MP/s, {duration(data['remaining'])} left{self._left_of_all()}"
+            self.bar.update(task, completed=data["done"], total=data["total"], rate=left)
+        elif event == "writing" and task is not None:
+            self.bar.update(task, rate="writing ...")
+        elif event in ("done", "skipped", "failed"):
+            if task is not None:
+                self.bar.remove_task(self.tasks.pop(source))
+            self.shares.pop(source, None)
+            self.ended += event != "skipped"
+            self.skipped += event == "skipped"
         super().__call__(event, data)
 
-    def _left_of_all(self, this_file: float) -> str:
-        """Time left for the whole job, from the mean of the files so far."""
-        after = self.files - self.index - 1
-        if not after or not self.times:
+    def _left_of_all(self) -> str:
+        """Time left for the whole job, from the files so far."""
+        after = self.files - self.skipped - self.ended
+        if after < 2 or not self.ended:
             return ""
-        return f" (all: {duration(this_file + after * sum(self.times) / len(self.times))})"
+        begun = sum(self.shares.values())  # what is done of the files in hand
+        each = (time.monotonic() - self.began) / (self.ended + begun)
+        return f" (all: {duration(each * (after - begun))})"
 
 
 def reporter(as_json: bool) -> JsonReporter | LineReporter:

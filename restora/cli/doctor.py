@@ -61,6 +61,7 @@ def _machine(facts: dict[str, Any], problems: list[str]) -> None:
 
     from restora import engine
     from restora.cli._report import size
+    from restora.engine.backends import installed
 
     threads = engine.set_threads(None)
     facts["cpu threads"] = threads
@@ -72,6 +73,11 @@ def _machine(facts: dict[str, Any], problems: list[str]) -> None:
     )
     facts["cuda"] = ", ".join(cards) or "none"
     facts["mps"] = "yes" if torch.backends.mps.is_available() else "none"
+    facts["backends"] = ", ".join(name for name in engine.BACKENDS if installed(name))
+    here = [r for r in engine.records() if r.measured and r.machine == engine.machine(torch.device("cpu"))]
+    facts["tuned"] = (
+        ", ".join(_tuned(record) for record in here) or "nothing; `restora tune MODEL` finds the fastest way"
+    )
     facts["auto device"] = str(engine.choose_device("auto"))
     x = torch.rand(1, 64, 256, 256).contiguous(memory_format=torch.channels_last)
     layer: Any = torch.nn.Conv2d(64, 64, 3, padding=1)
@@ -90,6 +96,14 @@ def _machine(facts: dict[str, Any], problems: list[str]) -> None:
             importlib.import_module("torchvision")
         except Exception as error:  # noqa: BLE001 - a broken torchvision raises anything; Restora does not need it
             facts["torchvision"] = f"installed but broken ({type(error).__name__}); Restora does not use it"
+
+
+def _tuned(record: Any) -> str:
+    """A model that was tuned, and what was found."""
+    from restora.engine.selection import best_of
+
+    best = best_of(record.measured, None)
+    return f"{record.model}: {best.backend} {best.precision}" if best is not None else f"{record.model}: nothing found"
 
 
 def _files(facts: dict[str, Any], problems: list[str]) -> None:

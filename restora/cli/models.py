@@ -78,17 +78,19 @@ def register(app: typer.Typer) -> None:
         from restora.errors import UnknownModel
 
         facts: dict[str, Any] = {}
+        config: dict[str, Any] = {}
         if zoo.looks_like_path(name):
             net, variant = zoo.identify_file(name)
         else:
             try:
                 card = zoo.find(name)
                 facts, variant = card.model_dump(mode="json", exclude_defaults=not as_json), card.variant
+                config = card.config
             except UnknownModel:
                 if name not in networks.variants():
                     raise
                 variant = name
-            net = networks.create(variant)
+            net = networks.create(variant, **config)
         facts["network"] = _network(net, variant)
         if as_json:
             typer.echo(json.dumps(facts, ensure_ascii=False))

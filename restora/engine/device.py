@@ -9,7 +9,8 @@ import torch
 
 from restora.errors import UsageError
 
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# what is 8-bit is so inside a backend; the engine around it computes in float32
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -33,8 +34,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device, half_safe: bool) -> torch.dtype:
-    """The data type of the computation. ``auto`` is float32 on a CPU (the result is then that of the whole picture to
-    1e-5) and fp16 on a CUDA card for networks that stand it.
+    """The data type of a computation that is not a network's, or of one by its spec alone: ``auto`` is float32 on a CPU and
+    fp16 on a CUDA card for networks that stand it. `engine.choose_way` knows more about networks.
 
     Raises:
         UsageError: not a precision, or fp16 on a CPU.

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import math
 import weakref
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from restora.degradation import grey_to_luma, luma_to_grey, resize, rgb_to_ycbcr, ycbcr_to_rgb
+from restora.engine import backends
 from restora.errors import UsageError
-from restora.networks.picture_statistics import seen
+from restora.networks.picture_statistics import given_values, seen
 from restora.networks.spec import Control, NetworkSpec, Tiling, exact
 
 _BICUBIC_REACH = 2
 _TINY = 32
+_LUMA_GAIN = 255 / 219  # what luminance in studio range adds to each of red, green and blue
 _COSTS: weakref.WeakKeyDictionary[nn.Module, dict[int, float]] = weakref.WeakKeyDictionary()
 
 
@@ -71,33 +74,67 @@ class NetworkOperator:
         elif self.spec.colour == "luma" and scale > 1 and tiling.radius < _BICUBIC_REACH:
             tiling = Tiling(tiling.kind, _BICUBIC_REACH, tiling.window)
         self.tiling = tiling
+        self.backend, self.precision = "torch", "float32"
+        self.photographs: Path | None = None
+
+    def use(self, backend: str, precision: str, photographs: Path | None = None) -> NetworkOperator:
+        """Lets a backend do the network's part (see `engine.backends`). Where it cannot take a tile, and while statistics of
+        the whole picture are gathered, torch does it. `photographs` calibrate int8."""
+        self.backend, self.precision, self.photographs = backend, precision, photographs
+        return self
 
     def to(self, device: torch.device) -> NetworkOperator:
         """Moves the network (channels last, which convolutions on a CPU and on tensor cores prefer)."""
         self.net = self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
-    def _run(self, x: Tensor, maps: dict[str, Tensor] | None = None) -> Tensor:
+    def _run(self, x: Tensor, maps: dict[str, Tensor] | None = None, half: torch.dtype | None = None) -> Tensor:
+        """The network, in half precision where a type of it is given; what comes before and after is in float32."""
         if self.spec.grid == "output" and self.scale > 1:
             x = resize(x, self.scale)
+        controls = {**self.controls, **(maps or {})}
+        if self.backend != "torch" and (half is None) == (self.precision in ("float32", "int8")):
+            y = self._by_backend(x, controls)
+            if y is not None:
+                return y
         restore = getattr(self.net, "restore", self.net)
-        return restore(x.contiguous(memory_format=torch.channels_last), **{**self.controls, **(maps or {})}).float()
+        with torch.autocast(x.device.type, half, enabled=half is not None):
+            return restore(x.contiguous(memory_format=torch.channels_last), **controls).float()
+
+    def _by_backend(self, x: Tensor, controls: dict[str, Any]) -> Tensor | None:
+        statistics = given_values()
+        if statistics is None or (statistics and self.backend != "openvino"):
+            return None
+        call = backends.Call(self.net, controls, statistics)
+        tensors = call.tensors(x, controls)
+        if len(x) > 1 and self.backend != "compile":  # programs are made for one picture
+            parts = [self._by_backend(x[n : n + 1], _nth(controls, n)) for n in range(len(x))]
+            return None if any(p is None for p in parts) else torch.cat([p for p in parts if p is not None])
+        return backends.session(call, self.backend, self.precision, tensors, self.photographs)(*tensors)
 
     def __call__(self, x: Tensor) -> Tensor:
+        half = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has no room for the colours' own arithmetic
+            return self._restored(x, half)
+
+    def _restored(self, x: Tensor, half: torch.dtype | None) -> Tensor:
         count = x.shape[1] - len(self.maps)
         maps = {name: x[:, count + n : count + n + 1] for n, name in enumerate(self.maps)}
         x, grey = x[:, :count], count == 1
         if self.spec.colour == "luma":
             if grey:
-                return luma_to_grey(self._run(grey_to_luma(x), maps))
+                return luma_to_grey(self._run(grey_to_luma(x), maps, half))
             ycbcr = rgb_to_ycbcr(x)
-            chroma = resize(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
-            return ycbcr_to_rgb(torch.cat([self._run(ycbcr[:, :1], maps), chroma], dim=1))
+            y = self._run(ycbcr[:, :1].contiguous(), maps, half)
+            # Cb and Cr as what they add to red, green and blue, then enlarged: linear steps, the cheap ones first
+            ycbcr[:, :1] = 0
+            added = ycbcr_to_rgb(ycbcr)
+            return (resize(added, self.scale) if self.scale > 1 else added).add_(y, alpha=_LUMA_GAIN)
         if self.spec.channels == 3:
-            y = self._run(x.expand(-1, 3, -1, -1) if grey else x, maps)
+            y = self._run(x.expand(-1, 3, -1, -1) if grey else x, maps, half)
             return y.mean(dim=1, keepdim=True) if grey else y
         # a grey network sees the colour planes one by one
-        return torch.cat([self._run(plane, maps) for plane in x.split(1, dim=1)], dim=1)
+        return torch.cat([self._run(plane, maps, half) for plane in x.split(1, dim=1)], dim=1)
 
     def bytes_per_pixel(self) -> float:
         """Working memory in bytes for each input pixel, found by a run on a tiny picture, once for a network and scale: one
@@ -120,13 +157,21 @@ class NetworkOperator:
 
         hooks = [module.register_forward_hook(look) for module in self.net.modules()]
         place = next((p.device for p in self.net.parameters()), torch.device("cpu"))
+        backend, self.backend = self.backend, "torch"
         try:
-            with torch.inference_mode():
+            # the caller's random state stays: neither the sample nor a network that draws may move it
+            with torch.inference_mode(), torch.random.fork_rng([place] if place.type == "cuda" else []):
                 self._run(torch.rand(1, self.spec.channels, side, side, device=place))
         finally:
+            self.backend = backend
             for hook in hooks:
                 hook.remove()
         return largest / side**2
+
+
+def _nth(controls: dict[str, Any], n: int) -> dict[str, Any]:
+    """The controls of one picture of a batch."""
+    return {name: v[n : n + 1] if isinstance(v, Tensor) and len(v) > 1 else v for name, v in controls.items()}
 
 
 def _usual(control: Control) -> Any:
@@ -149,6 +194,10 @@ class EnsembleOperator:
 
     def to(self, device: torch.device) -> EnsembleOperator:
         self.operator = self.operator.to(device)
+        return self
+
+    def use(self, backend: str, precision: str, photographs: Path | None = None) -> EnsembleOperator:
+        self.operator = self.operator.use(backend, precision, photographs)  # type: ignore[attr-defined]
         return self
 
     def bytes_per_pixel(self) -> float:

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from restora.engine import tiles
 from restora.engine.blending import Direct, Faded
-from restora.engine.device import choose_device, choose_precision, free_memory
+from restora.engine.device import choose_device, free_memory
 from restora.engine.operator import EnsembleOperator, Operator
 from restora.engine.process import keep_freed_memory, set_threads
+from restora.engine.selection import choose_way, network_of
+from restora.engine.uniform import of_one_size
 from restora.errors import Cancelled, EngineError, NumericalError
 from restora.networks.picture_statistics import Gathered
 
@@ -42,13 +44,14 @@ Convert = Callable[[np.ndarray], np.ndarray]
 @dataclass(frozen=True)
 class Settings:
     """How to run. `tile` is the side of a tile in input pixels: None finds one that fits the memory, 0 takes the whole
-    picture in one piece. `ensemble` averages over the eight flips and turns."""
+    picture in one piece. `ensemble` averages over the eight flips and turns. `backend` is one of `engine.BACKENDS`."""
 
     device: str = "auto"
     precision: str = "auto"
     tile: int | None = None
     ensemble: bool = False
     threads: int | None = None
+    backend: str = "auto"
 
 
 @dataclass
@@ -61,6 +64,7 @@ class RunReport:
     tiles: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    backend: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def run(
     encode: Convert | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    part: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, RunReport]:
     """Applies `operator` to a picture.
 
@@ -94,6 +99,8 @@ def run(
         target: where the result goes, `s*H x s*W x C` of the same type; made here when None.
         decode, encode: per-pixel conversions of a float32 tile from and to the space of `source` (an ICC profile).
         progress: called after each tile. cancelled: asked before each tile.
+        part: (k, n), k from 0: only the k-th of n groups of rows of tiles, which are the whole run's. Of operators whose
+            tiles are not faded into each other.
 
     Returns:
         The target and a report.
@@ -106,18 +113,23 @@ def run(
     if settings.threads is not None:
         set_threads(settings.threads)
     device = choose_device(settings.device)
-    dtype = choose_precision(settings.precision, device, operator.half_safe)
+    operator = operator.to(device)
+    way = choose_way(operator, settings, device, source.dtype)
+    if (network := network_of(operator)) is not None:
+        network.use(way.backend, way.precision)
+    if settings.threads is None and way.threads is not None:
+        set_threads(way.threads)
     if settings.ensemble:
         operator = EnsembleOperator(operator)
-    operator = operator.to(device)
     height, width, channels = source.shape
     scale = operator.scale
     if target is None:
         target = np.empty((height * scale, width * scale, channels), source.dtype)
-    size, reach = layout(operator, device, settings.tile)
-    report = RunReport(str(device), str(dtype).removeprefix("torch."), min(size, max(height, width)))
+    size, reach = layout(operator, device, way.tile if settings.tile is None else settings.tile)
+    precision = "int8" if way.precision == "int8" else str(way.dtype).removeprefix("torch.")
+    report = RunReport(str(device), precision, min(size, max(height, width)), backend=way.backend)
 
-    work = _Work(operator, source, device, dtype, decode, cancelled, reach, report)
+    work = _Work(operator, source, device, way.dtype, decode, cancelled, reach, report)
 
     def write(result: Tensor, rows: slice, columns: slice) -> None:
         target[rows, columns] = store(result, target.dtype, encode)
@@ -125,7 +137,11 @@ def run(
     shape = (height, width, size, operator.tiling.window, reach, scale, write)
     fade = getattr(operator, "fade", 0)
     sink = Faded(*shape, fade) if fade else Direct(*shape)
-    area = sum(tile.pixels for tile in sink.tiles)
+    if way.backend != "torch":
+        sink.tiles = of_one_size(sink.tiles, height, width, operator.tiling.window)
+    if part is not None:
+        sink.tiles = tiles.share(sink.tiles, *part)
+    area = max(1, sum(tile.pixels for tile in sink.tiles))
     meter = _Meter(progress, height * width, area)
     call: Call = work.restored
     if operator.tiling.kind == "global" and len(sink.tiles) > 1:
@@ -204,7 +220,9 @@ class _Work:
                 self._note("Memory ran out; smaller tiles were used, with the same result.")
                 pending.extend(parts[::-1])
                 continue
-            if not bool(torch.isfinite(result).all()):
+            if not math.isfinite(
+                float(result.sum())
+            ):  # one that is no number makes the sum none, at a pass over the tile
                 if self.dtype == torch.float32:
                     raise NumericalError(
                         f"The network returns NaN or infinity in float32 (tile at {tile.left}, {tile.top}); its weights are "
@@ -360,6 +378,8 @@ def load(window: np.ndarray, decode: Convert | None = None) -> Tensor:
 
 def store(y: Tensor, dtype: Any, encode: Convert | None = None) -> np.ndarray:
     """`1 x C x H x W` float32 as `H x W x C` of an array type: integers are clipped and rounded, floats kept as they are."""
+    if encode is None and dtype == np.uint8:
+        return y[0].mul(255).add_(0.5).clamp_(0, 255.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     array = y[0].permute(1, 2, 0).numpy()
     if encode is not None:
         array = encode(np.ascontiguousarray(array))

@@ -72,6 +72,13 @@ def cuts(length: int, size: int, window: int) -> list[int]:
     return [*range(0, length, step), length]
 
 
+def share(tiles: list[Tile], number: int, count: int) -> list[Tile]:
+    """The tiles of one of `count` groups of rows of tiles that follow each other; `number` from 0."""
+    rows = sorted({tile.row for tile in tiles})
+    own = set(rows[len(rows) * number // count : len(rows) * (number + 1) // count])
+    return [tile for tile in tiles if tile.row in own]
+
+
 def halves(tile: Tile, height: int, width: int, window: int, reach: int) -> list[Tile]:
     """The tile cut in two along its longer side, on the window grid; the tile itself when it cannot be cut."""
     tall, wide = tile.bottom - tile.top, tile.right - tile.left

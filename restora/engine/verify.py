@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -91,4 +91,4 @@ def seconds_of(operator: Operator, height: int, width: int, tile: int) -> float:
 
 
 def _with(settings: Settings, tile: int) -> Settings:
-    return Settings(settings.device, settings.precision, tile, settings.ensemble, settings.threads)
+    return replace(settings, tile=tile)

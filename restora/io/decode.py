@@ -14,6 +14,7 @@ from restora.io.formats import check_size, pixel_limit, sniff
 from restora.io.metadata import Metadata, upright_exif, upright_xmp
 from restora.io.pixels import Array, upright
 from restora.io.source import Header, Source, guarded, opened
+from restora.io.tiff import Rows
 
 _READERS: dict[str, Callable[[Source], Header]] = {
     "png": png.read_header,
@@ -24,6 +25,10 @@ _READERS: dict[str, Callable[[Source], Header]] = {
     "gif": pillow.read_gif,
     "avif": pillow.read_avif,
 }
+
+
+_FIRST_ONLY = "The file holds several {}; only the first was read."
+_NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,7 @@ def decode(
             )
         notes = header.notes + notes
         if header.frames > 1:
-            what = "pages" if source.format == "tiff" else "pictures (an animation)"
-            notes.append(f"The file holds several {what}; only the first was read.")
+            notes.append(_FIRST_ONLY.format("pages" if source.format == "tiff" else "pictures (an animation)"))
         pixels = upright(pixels, header.orientation)
         if alpha is not None:
             alpha = upright(alpha, header.orientation)
@@ -105,3 +109,19 @@ def decode(
             metadata.exif = upright_exif(metadata.exif)
         metadata.xmp = upright_xmp(metadata.xmp)
         return pixels, alpha, metadata, source.format, notes
+
+
+def open_rows(path: str | os.PathLike[str]) -> tuple[Rows, Metadata, tuple[str, ...]] | None:
+    """A reader of some rows at a time, metadata and notes; None where the file cannot be read so. Errors: see `Picture.open`;
+    the size has no limit."""
+    with _judged(path, _NO_LIMIT) as (_, header):
+        if header.rows is None:
+            return None
+        notes = list(header.notes)
+        if header.frames > 1:
+            notes.append(_FIRST_ONLY.format("pages"))
+        metadata = header.metadata
+        metadata.xmp = upright_xmp(metadata.xmp)
+        if metadata.exif:
+            metadata.exif = upright_exif(metadata.exif)
+        return header.rows(), metadata, tuple(notes)

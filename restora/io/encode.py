@@ -91,9 +91,10 @@ def losses(picture: Picture, format: str) -> list[str]:
     return said
 
 
-def _final_metadata(picture: Picture, format: str, keep: bool, software: str | None) -> Metadata:
-    """What is to be written: nothing that does not fit, the size up to date, the resolution where the format has no field
-    of its own for it. Without `keep`, only the profile, on which the colours depend."""
+def final_metadata(picture: Any, format: str, keep: bool, software: str | None) -> Metadata:
+    """What is to be written of a picture (`metadata`, `channels`, `width` and `height` are looked at): nothing that does not
+    fit, the size up to date, the resolution where the format has no field of its own for it. Without `keep`, only the
+    profile, on which the colours depend."""
     given = picture.metadata if keep else Metadata(icc=picture.metadata.icc)
     metadata = dataclasses.replace(given)
     for name in _misfits(given, format, picture.channels):
@@ -144,6 +145,7 @@ def encode(
     lossless: bool | None = None,
     metadata: bool = True,
     software: str | None = None,
+    hold: bool = False,
 ) -> Path:
     """Writes the picture atomically. Arguments and errors: see `Picture.save`."""
     path = Path(path)
@@ -158,14 +160,14 @@ def encode(
             f"{picture.width}x{picture.height}; write PNG or TIFF."
         )
     lossless = picture.format in LOSSLESS and quality is None if lossless is None else lossless
-    kept = _final_metadata(picture, format, metadata, software)
+    kept = final_metadata(picture, format, metadata, software)
     pixels, alpha, depth = picture.pixels, picture.alpha, _depth(picture, format)
     try:
         if alpha is not None and format in ("jpeg", "bmp"):
             pixels, alpha = over_white(pixels, alpha), None
         pixels = to_depth(pixels, depth)
         alpha = to_depth(alpha, depth) if alpha is not None else None
-        with atomic_path(path) as temporary, temporary.open("xb") as file:
+        with atomic_path(path, hold) as temporary, temporary.open("xb") as file:
             if format in ("png", "tiff"):
                 (png if format == "png" else tiff).write(file, pixels, alpha, kept)
             else:
@@ -180,4 +182,4 @@ def encode(
         raise PictureWriteError(f"'{path}' cannot be written: there is not enough memory.") from error
     except Exception as error:
         raise PictureWriteError(f"'{path}' cannot be written: {error or type(error).__name__}.") from error
-    return path
+    return temporary if hold else path

@@ -26,7 +26,7 @@ _UNIT = {
     17: "i8",
     18: "u8",
 }
-SHORT, LONG, RATIONAL, ASCII, BYTE, UNDEFINED = 3, 4, 5, 2, 1, 7
+SHORT, LONG, LONG8, RATIONAL, ASCII, BYTE, UNDEFINED = 3, 4, 16, 5, 2, 1, 7
 EXIF, GPS, INTEROP = 34665, 34853, 40965  # tags whose value is the place of a further directory
 
 
@@ -131,27 +131,30 @@ def read_tree(buffer: Buffer) -> Directory:
     return root
 
 
-def pack(tree: Directory, base: int) -> bytes:
-    """The directory, its values and its children as classic little-endian bytes that will stand at offset `base`."""
+def pack(tree: Directory, base: int, big: bool = False) -> bytes:
+    """The directory, its values and its children as little-endian bytes that will stand at offset `base`, as a classic TIFF
+    or a BigTIFF has them."""
+    head, record, word = ("<Q", "<HHQ", "<Q") if big else ("<H", "<HHI", "<I")
+    inline = struct.calcsize(word)
     tags = sorted({*tree.entries, *tree.children})
-    values = base + 2 + 12 * len(tags) + 4
+    values = base + struct.calcsize(head) + (struct.calcsize(record) + inline) * len(tags) + inline
     tail = b""
     blocks: dict[int, Entry] = dict(tree.entries)
     # values first, children behind them: their offsets need the length of the values
-    length = sum(len(e.raw) + len(e.raw) % 2 for e in tree.entries.values() if len(e.raw) > 4)
+    length = sum(len(e.raw) + len(e.raw) % 2 for e in tree.entries.values() if len(e.raw) > inline)
     place = values + length
     children = b""
     for tag, child in sorted(tree.children.items()):
-        block = pack(child, place + len(children))
-        blocks[tag] = entry(LONG, place + len(children))
+        block = pack(child, place + len(children), big)
+        blocks[tag] = entry(LONG8 if big else LONG, place + len(children))
         children += block + b"\0" * (len(block) % 2)
     records = b""
     for tag in tags:
         item = blocks[tag]
-        records += struct.pack("<HHI", tag, item.type, item.count)
-        if len(item.raw) <= 4:
-            records += item.raw.ljust(4, b"\0")
+        records += struct.pack(record, tag, item.type, item.count)
+        if len(item.raw) <= inline:
+            records += item.raw.ljust(inline, b"\0")
         else:
-            records += struct.pack("<I", values + len(tail))
+            records += struct.pack(word, values + len(tail))
             tail += item.raw + b"\0" * (len(item.raw) % 2)
-    return struct.pack("<H", len(tags)) + records + b"\0\0\0\0" + tail + children
+    return struct.pack(head, len(tags)) + records + b"\0" * inline + tail + children

@@ -31,6 +31,7 @@ class Picture:
     pixels: H x W x {1, 3}, grey or RGB, uint8, uint16 or float32 (nominally [0, 1]), upright, in the space of the
         file's own profile. alpha: H x W of the same type, straight, or None. format: what it was read from ("png", "jpeg",
         ...), "" if it was no file. notes: sentences about what was converted or could not be kept in reading.
+    origin: the file that holds just this picture, None for arrays and for whatever was changed since.
     """
 
     pixels: np.ndarray
@@ -38,6 +39,7 @@ class Picture:
     metadata: Metadata = field(default_factory=Metadata)
     format: str = ""
     notes: tuple[str, ...] = ()
+    origin: Path | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -90,7 +92,7 @@ class Picture:
             has no honest counterpart here (32-bit integers, 16-bit CMYK, camera raw...).
         """
         pixels, alpha, metadata, format, notes = decode(path, max_pixels)
-        return cls(pixels, alpha, metadata, format, tuple(notes))
+        return cls(pixels, alpha, metadata, format, tuple(notes), Path(path))
 
     @classmethod
     def from_array(
@@ -162,6 +164,7 @@ class Picture:
         lossless: bool | None = None,
         metadata: bool = True,
         software: str | None = None,
+        hold: bool = False,
     ) -> Path:
         """Writes the picture, whole or not at all: under a temporary name beside `path`, then renamed.
 
@@ -173,13 +176,14 @@ class Picture:
             lossless: for WebP; by default, where no quality is given, if the picture was read from a lossless format.
             metadata: False leaves out all but the colour profile, without which the colours would be others.
             software: written as EXIF's Software tag.
+            hold: leave the file under its temporary name, which is returned; `restora.io.settle` renames it.
 
         Raises:
             UsageError: unknown suffix or format, quality out of range, a lossless JPEG or AVIF.
             PictureWriteError: no such folder, no permission, no space, too large for the format. What stood at `path`
             before is untouched.
         """
-        return encode(self, path, format, quality, lossless, metadata, software)
+        return encode(self, path, format, quality, lossless, metadata, software, hold)
 
 
 def read(path: str | os.PathLike[str], max_pixels: int | None = None) -> Picture:

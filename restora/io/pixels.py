@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,9 +26,26 @@ def strips(height: int, row_bytes: int, size: int = _BYTES) -> list[tuple[int, i
     return [(y, min(height, y + step)) for y in range(0, height, step)]
 
 
+_coding = threading.local()
+
+
+@contextlib.contextmanager
+def coding_threads(count: int | None) -> Iterator[None]:
+    """Inside, in this thread, `map_ahead` takes so many threads; None leaves the choice to it."""
+    before = getattr(_coding, "threads", None)
+    _coding.threads = count
+    try:
+        yield
+    finally:
+        _coding.threads = before
+
+
 def map_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`map` on a few threads, in order, with only a few results waiting (zlib and numpy let go of the interpreter)."""
-    workers = min(8, os.cpu_count() or 1)
+    workers = getattr(_coding, "threads", None) or min(8, os.cpu_count() or 1)
+    if workers == 1:
+        yield from map(function, items)
+        return
     with ThreadPoolExecutor(workers) as pool:
         waiting: list[Future[R]] = []
         for item in items:

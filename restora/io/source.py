@@ -48,6 +48,7 @@ class Header:
     orientation: int = 1
     frames: int = 1
     notes: list[str] = field(default_factory=list)
+    rows: Callable[[], Any] | None = None  # a reader of some rows at a time, where the format has one
 
 
 @contextlib.contextmanager

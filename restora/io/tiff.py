@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 from PIL import TiffImagePlugin
 
-from restora.errors import CorruptPicture, PictureWriteError, UnsupportedPicture
+from restora.errors import CorruptPicture, PictureTooLarge, UnsupportedPicture
 from restora.io import ifd
 from restora.io.metadata import (
     DESCRIPTIVE,
@@ -26,12 +27,14 @@ from restora.io.metadata import (
 )
 from restora.io.pillow import from_image, libtiff_strip
 from restora.io.pixels import Array, deflated, map_ahead, strips, unpremultiplied
-from restora.io.source import Decoded, Header, Source
+from restora.io.source import Decoded, Header, Source, guarded
 
 _NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
 _UNPACKED = {_NONE, _LZW, _DEFLATE, _OLD_DEFLATE, _PACKBITS, 34925, 50000}
 _DTYPES = {(1, 8): "u1", (1, 16): "u2", (3, 16): "f2", (3, 32): "f4", (3, 64): "f8"}
 _MOST_SAMPLES = 32
+_PIECE, _LARGEST_PIECE = 1 << 24, 1 << 28
+_CLASSIC = 0xF0000000  # bytes of pixels: packed they may be a little more, and a classic TIFF addresses 4 GiB
 
 
 @dataclass
@@ -139,6 +142,8 @@ def read_header(source: Source) -> Header:
     )
     premultiplied = bool(extras) and extras[0] == 1
     header.decode = lambda: _decode(source, layout, colours, has_alpha, premultiplied, photometric == 0, notes)
+    if not has_alpha and header.orientation == 1:
+        header.rows = lambda: Rows(source, layout, colours, photometric == 0)
     return header
 
 
@@ -218,32 +223,130 @@ def _repair(values: Array, name: str) -> list[str]:
 
 def _blocks(source: Source, layout: _Layout) -> Iterator[tuple[int, int, int, Array]]:
     """Every strip or tile as (plane, y, x, rows x columns x samples), cut to the picture."""
+    across, down, planes, counts = _grid(source, layout)
+    for number in range(across * down * planes):
+        plane, place = divmod(number, across * down)
+        y, x = place // across * layout.tile[1], place % across * layout.tile[0]
+        yield plane, y, x, _block(source, layout, counts, number, y, x)
+
+
+def _grid(source: Source, layout: _Layout) -> tuple[int, int, int, list[int]]:
+    """How many strips or tiles lie across and down, how many planes there are, and the bytes of each strip or tile."""
     width, height = layout.tile
     if width < 1 or height < 1 or width * height > 4 * layout.width * layout.height + (1 << 24):
         raise CorruptPicture(f"'{source.name}' has strips or tiles of an impossible size.")
     across, down = -(-layout.width // width), -(-layout.height // height)
-    planes, samples = (layout.samples, 1) if layout.planar else (1, layout.samples)
-    row_bytes = width * samples * layout.dtype.itemsize
+    planes = layout.samples if layout.planar else 1
     counts = layout.counts
     if not counts and layout.compression == _NONE and len(layout.offsets) == across * down * planes == 1:
-        counts = [row_bytes * layout.height]
+        counts = [width * (layout.samples // planes) * layout.dtype.itemsize * layout.height]
     if min(len(layout.offsets), len(counts)) < across * down * planes:
         raise CorruptPicture(f"'{source.name}' lacks strips or tiles of its picture.")
-    for number in range(across * down * planes):
-        plane, place = divmod(number, across * down)
-        y, x = place // across * height, place % across * width
-        rows = height if layout.tiled else min(height, layout.height - y)
-        start, count = layout.offsets[number], counts[number]
-        packed = source.data[start : start + count]
-        if len(packed) < count or not count:
-            raise CorruptPicture(
-                f"'{source.name}' is cut short: a part of its picture lies behind the end of the file."
+    return across, down, planes, counts
+
+
+def _block(source: Source, layout: _Layout, counts: list[int], number: int, y: int, x: int) -> Array:
+    """A strip or tile that begins at (y, x)."""
+    width, height = layout.tile
+    samples = 1 if layout.planar else layout.samples
+    row_bytes = width * samples * layout.dtype.itemsize
+    rows = height if layout.tiled else min(height, layout.height - y)
+    start, count = layout.offsets[number], counts[number]
+    packed = source.data[start : start + count]
+    if len(packed) < count or not count:
+        raise CorruptPicture(f"'{source.name}' is cut short: a part of its picture lies behind the end of the file.")
+    raw = _unpack(layout.compression, packed, row_bytes, rows)
+    if len(raw) < row_bytes * rows:
+        raise CorruptPicture(f"'{source.name}' is damaged: a strip of its picture is too short.")
+    block = _unpredict(np.frombuffer(raw, np.uint8, row_bytes * rows).reshape(rows, row_bytes), layout, samples)
+    return block[: layout.height - y, : layout.width - x]
+
+
+class Rows:
+    """A TIFF as an array `H x W x {1, 3}` of which some rows at a time are in memory: `rows[first:end, left:right]`.
+
+    What was read last is kept, so that tiles that overlap decode it once. Not for several threads.
+
+    Raises:
+        PictureTooLarge: the file is packed in pieces of which a single one needs more memory than there should be.
+    """
+
+    def __init__(self, source: Source, layout: _Layout, colours: int, inverted: bool) -> None:
+        if layout.compression == _NONE and not layout.tiled and not layout.planar:
+            layout = _finer(source, layout)
+        self.source, self.layout, self.inverted = source, layout, inverted
+        self.dtype = layout.dtype if layout.dtype.kind == "u" else np.dtype(np.float32)
+        self.shape = (layout.height, layout.width, colours)
+        self._across, self._down, planes, self._counts = _grid(source, layout)
+        self._planes = min(planes, colours)
+        # the next piece of rows, and as many before it as a tile may reach back to
+        piece = layout.tile[1] * layout.width * layout.samples * max(self.dtype.itemsize, layout.dtype.itemsize)
+        if piece > _LARGEST_PIECE:
+            raise PictureTooLarge(
+                f"'{source.name}' is packed in pieces of {piece / 1e9:.1f} GB, which cannot be read row by row; save it as a "
+                "tiled TIFF, or with fewer rows per strip."
             )
-        raw = _unpack(layout.compression, packed, row_bytes, rows)
-        if len(raw) < row_bytes * rows:
-            raise CorruptPicture(f"'{source.name}' is damaged: a strip of its picture is too short.")
-        block = _unpredict(np.frombuffer(raw, np.uint8, row_bytes * rows).reshape(rows, row_bytes), layout, samples)
-        yield plane, y, x, block[: layout.height - y, : layout.width - x]
+        self._held: dict[int, Array] = {}
+
+    def __getitem__(self, window: tuple[slice, slice]) -> Array:
+        rows, columns = window
+        first, end, _ = rows.indices(self.shape[0])
+        height = self.layout.tile[1]
+        wanted = range(first // height, -(-end // height))
+        for number in [n for n in self._held if n not in wanted]:
+            del self._held[number]
+        for number in wanted:
+            if number not in self._held:
+                with guarded(self.source.name):
+                    self._held[number] = self._piece(number)
+        parts = [self._held[n][max(0, first - n * height) : end - n * height, columns] for n in wanted]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _piece(self, number: int) -> Array:
+        """A strip, or a row of tiles."""
+        layout, y = self.layout, number * self.layout.tile[1]
+        piece = np.empty((min(layout.tile[1], layout.height - y), *self.shape[1:]), self.dtype)
+        used = []
+        for plane in range(self._planes):
+            for column in range(self._across):
+                x = column * layout.tile[0]
+                place = (plane * self._down + number) * self._across + column
+                block = _block(self.source, layout, self._counts, place, y, x)
+                used.append((layout.offsets[place], self._counts[place]))
+                channels = slice(None) if not layout.planar else slice(plane, plane + 1)
+                with np.errstate(over="ignore"):
+                    piece[:, x : x + block.shape[1], channels] = block[..., : self.shape[2]]
+        if self.dtype.kind == "f":
+            np.nan_to_num(piece, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+        if self.inverted:
+            np.subtract(self.dtype.type({1: 255, 2: 65535, 4: 1}[self.dtype.itemsize]), piece, out=piece)
+        self._forget(used)
+        return piece
+
+    def _forget(self, used: list[tuple[int, int]]) -> None:
+        """Lets go of the pages of the file that were read: they would count as this program's memory."""
+        mapped = getattr(self.source.data, "obj", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+            for start, count in used:
+                page = start - start % mmap.PAGESIZE
+                mapped.madvise(mmap.MADV_DONTNEED, page, min(start + count, len(mapped)) - page)
+
+
+def _finer(source: Source, layout: _Layout) -> _Layout:
+    """Strips that are not packed, cut into smaller ones: any rows of them can be read."""
+    row_bytes = layout.width * layout.samples * layout.dtype.itemsize
+    if layout.tile[1] * row_bytes <= _PIECE:
+        return layout
+    _grid(source, layout)  # a damaged layout is refused before it is cut
+    most = max(1, _PIECE // row_bytes)
+    # a divisor of the strip's rows, so that no piece lies in two strips
+    step = next(n for n in range(most, 0, -1) if layout.tile[1] % n == 0 or len(layout.offsets) == 1)
+    offsets, counts = [], []
+    for y in range(0, layout.height, step):
+        strip, row = divmod(y, layout.tile[1])
+        offsets.append(layout.offsets[strip] + row * row_bytes)
+        counts.append(min(step, layout.height - y) * row_bytes)
+    return replace(layout, tile=(layout.width, step), offsets=offsets, counts=counts)
 
 
 def _unpack(compression: int, data: memoryview, row_bytes: int, rows: int) -> bytes | memoryview:
@@ -270,59 +373,80 @@ def _unpredict(raw: Array, layout: _Layout, samples: int) -> Array:
 
 
 def write(file: BinaryIO, pixels: Array, alpha: Array | None, metadata: Metadata) -> None:
-    """Writes uint8, uint16 or float32 pixels (H x W x {1, 3}, alpha H x W straight) as a deflated little-endian TIFF.
+    """Writes uint8, uint16 or float32 pixels (H x W x {1, 3}, alpha H x W straight) as a deflated little-endian TIFF."""
+    writer = Writer(file, pixels.shape, pixels.dtype, alpha is not None, metadata)
+    writer.append(pixels, alpha)
+    writer.finish()
 
-    Raises:
-        PictureWriteError: more than the 4 GiB that a TIFF can address.
+
+class Writer:
+    """Writes a deflated little-endian TIFF from rows as they come; above 4 GiB of pixels as a BigTIFF.
+
+    Args:
+        shape: H x W x {1, 3} of the whole picture. alpha: whether rows come with one.
     """
-    height, width, channels = pixels.shape
-    samples = channels + (alpha is not None)
-    dtype = pixels.dtype.newbyteorder("<")
-    runs = strips(height, width * samples * dtype.itemsize)
 
-    def compress(run: tuple[int, int]) -> bytes:
-        first, end = run
-        block = np.empty((end - first, width, samples), dtype)
-        block[..., :channels] = pixels[first:end]
-        if alpha is not None:
-            block[..., channels] = alpha[first:end]
-        return deflated(_predicted(block))
+    def __init__(
+        self, file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, alpha: bool, metadata: Metadata
+    ) -> None:
+        self.file, self.shape, self.alpha, self.metadata = file, shape, alpha, metadata
+        self.samples, self.dtype = shape[2] + alpha, dtype.newbyteorder("<")
+        row_bytes = shape[1] * self.samples * dtype.itemsize
+        self.rows = strips(shape[0], row_bytes)[0][1]  # of a strip; `append` takes multiples of it
+        self.big = row_bytes * shape[0] > _CLASSIC
+        self.offsets: list[int] = []
+        self.counts: list[int] = []
+        head = b"II+\0\x08\0\0\0" + bytes(8) if self.big else b"II*\0" + bytes(4)
+        file.write(head)
+        self.place = len(head)
 
-    file.write(b"II*\0\0\0\0\0")
-    offsets, counts, place = [], [], 8
-    for packed in map_ahead(compress, runs):
-        file.write(packed + b"\0" * (len(packed) % 2))
-        offsets.append(place)
-        counts.append(len(packed))
-        place += len(packed) + len(packed) % 2
-        if place > 0xF0000000:
-            raise PictureWriteError("The picture is larger than a TIFF file can be (4 GiB); write it as PNG.")
-    tree = _description(metadata)
-    bits, kind = dtype.itemsize * 8, 3 if dtype.kind == "f" else 1
-    tags: dict[int, ifd.Entry] = {
-        256: ifd.entry(ifd.LONG, width),
-        257: ifd.entry(ifd.LONG, height),
-        258: ifd.entry(ifd.SHORT, *[bits] * samples),
-        259: ifd.entry(ifd.SHORT, _DEFLATE),
-        262: ifd.entry(ifd.SHORT, 2 if channels == 3 else 1),
-        273: ifd.entry(ifd.LONG, *offsets),
-        277: ifd.entry(ifd.SHORT, samples),
-        278: ifd.entry(ifd.LONG, runs[0][1]),
-        279: ifd.entry(ifd.LONG, *counts),
-        284: ifd.entry(ifd.SHORT, 1),
-        317: ifd.entry(ifd.SHORT, 1 if kind == 3 else 2),
-        339: ifd.entry(ifd.SHORT, *[kind] * samples),
-    }
-    if alpha is not None:
-        tags[338] = ifd.entry(ifd.SHORT, 2)
-    if metadata.xmp:
-        tags[700] = ifd.entry(ifd.BYTE, metadata.xmp)
-    if metadata.icc:
-        tags[34675] = ifd.entry(ifd.UNDEFINED, metadata.icc)
-    tree.entries.update(tags)
-    file.write(ifd.pack(tree, place))
-    file.seek(4)
-    file.write(struct.pack("<I", place))
+    def append(self, pixels: Array, alpha: Array | None = None) -> None:
+        """Adds rows: whole strips, but for the picture's last ones."""
+
+        def compress(run: tuple[int, int]) -> bytes:
+            first, end = run
+            block = np.empty((end - first, self.shape[1], self.samples), self.dtype)
+            block[..., : self.shape[2]] = pixels[first:end]
+            if alpha is not None:
+                block[..., self.shape[2]] = alpha[first:end]
+            return deflated(_predicted(block))
+
+        runs = [(y, min(len(pixels), y + self.rows)) for y in range(0, len(pixels), self.rows)]
+        for packed in map_ahead(compress, runs):
+            self.file.write(packed + b"\0" * (len(packed) % 2))
+            self.offsets.append(self.place)
+            self.counts.append(len(packed))
+            self.place += len(packed) + len(packed) % 2
+
+    def finish(self) -> None:
+        """Writes the directory."""
+        tree = _description(self.metadata)
+        bits, kind = self.dtype.itemsize * 8, 3 if self.dtype.kind == "f" else 1
+        wide = ifd.LONG8 if self.big else ifd.LONG
+        tags: dict[int, ifd.Entry] = {
+            256: ifd.entry(ifd.LONG, self.shape[1]),
+            257: ifd.entry(ifd.LONG, self.shape[0]),
+            258: ifd.entry(ifd.SHORT, *[bits] * self.samples),
+            259: ifd.entry(ifd.SHORT, _DEFLATE),
+            262: ifd.entry(ifd.SHORT, 2 if self.shape[2] == 3 else 1),
+            273: ifd.entry(wide, *self.offsets),
+            277: ifd.entry(ifd.SHORT, self.samples),
+            278: ifd.entry(ifd.LONG, self.rows),
+            279: ifd.entry(wide, *self.counts),
+            284: ifd.entry(ifd.SHORT, 1),
+            317: ifd.entry(ifd.SHORT, 1 if kind == 3 else 2),
+            339: ifd.entry(ifd.SHORT, *[kind] * self.samples),
+        }
+        if self.alpha:
+            tags[338] = ifd.entry(ifd.SHORT, 2)
+        if self.metadata.xmp:
+            tags[700] = ifd.entry(ifd.BYTE, self.metadata.xmp)
+        if self.metadata.icc:
+            tags[34675] = ifd.entry(ifd.UNDEFINED, self.metadata.icc)
+        tree.entries.update(tags)
+        self.file.write(ifd.pack(tree, self.place, self.big))
+        self.file.seek(8 if self.big else 4)
+        self.file.write(struct.pack("<Q" if self.big else "<I", self.place))
 
 
 def _description(metadata: Metadata) -> ifd.Directory:

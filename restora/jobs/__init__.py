@@ -3,6 +3,20 @@
 from restora.jobs.estimate import Estimate, estimate
 from restora.jobs.inputs import Item, assign, expand
 from restora.jobs.manifest import Manifest, Record
-from restora.jobs.run import Output, Summary, run_job
+from restora.jobs.run import Output, Summary, part, run_job
+from restora.jobs.team import Crew
 
-__all__ = ["Estimate", "Item", "Manifest", "Output", "Record", "Summary", "assign", "estimate", "expand", "run_job"]
+__all__ = [
+    "Crew",
+    "Estimate",
+    "Item",
+    "Manifest",
+    "Output",
+    "Record",
+    "Summary",
+    "assign",
+    "estimate",
+    "expand",
+    "part",
+    "run_job",
+]

@@ -12,10 +12,12 @@ import numpy as np
 
 from restora.errors import RestoraError
 from restora.io import probe
+from restora.jobs import streaming
 from restora.jobs.inputs import Item
+from restora.jobs.worker import in_memory
 from restora.restorers import Restorer
 
-_SAMPLE = 192
+_SAMPLE, _TILE = 192, 1024
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,18 @@ class Estimate:
 
 
 def estimate(restorer: Restorer, items: Sequence[Item], controls: dict[str, Any]) -> list[Estimate]:
-    """Reads only the headers; the speed is measured on a small synthetic picture, once."""
+    """Reads only the headers; the speed is measured on a small synthetic picture, once, unless the restorer knows it."""
     checked = restorer.check_controls(controls)
-    rate, working = _speed(restorer, controls), _working_memory(restorer, checked)
+    working = _working_memory(restorer, checked)
+    rate: float | None = None
     found = []
     for item in items:
         try:
-            info = probe(item.source)
+            info = probe(item.source, 1 << 62)
+            whole = in_memory(restorer, checked, item.source)
+            streamed = streaming.opened(restorer, item.source, item.target, whole) is not None
+            if not streamed:
+                probe(item.source)  # which has a limit
         except RestoraError as error:
             found.append(Estimate(item.source, item.target, error=str(error)))
             continue
@@ -47,7 +54,13 @@ def estimate(restorer: Restorer, items: Sequence[Item], controls: dict[str, Any]
         pixel = (info.channels + info.has_alpha) * info.bit_depth // 8
         # the input, a copy while it is decoded, the output and its encoded form
         memory = size[0] * size[1] * pixel * 2 + int(out[0] * out[1] * pixel * 1.5) + working
-        found.append(Estimate(item.source, item.target, size, out, rate * size[0] * size[1], memory))
+        if streamed:  # two rows of the largest tiles, before and after
+            memory = 2 * _TILE * (size[1] + out[1] * out[0] // size[0]) * pixel + working
+        seconds = restorer.expected_seconds(*size, checked)
+        if seconds is None:
+            rate = _speed(restorer, controls) if rate is None else rate
+            seconds = rate * size[0] * size[1]
+        found.append(Estimate(item.source, item.target, size, out, seconds, memory))
     return found
 
 

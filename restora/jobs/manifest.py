@@ -11,7 +11,8 @@ from typing import Any
 
 from restora.errors import PictureWriteError
 
-NAME = ".restora.jsonl"
+_STEM = ".restora"
+NAME = f"{_STEM}.jsonl"
 
 
 @dataclass
@@ -37,23 +38,31 @@ class Record:
 
 
 class Manifest:
-    """The manifest of an output folder. A line cut short by a crash is ignored: its result counts as not done."""
+    """The manifest of an output folder. A line cut short by a crash is ignored: its result counts as not done.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    Runs that share a folder (shards) append to files of their own and read those of all.
+
+    Args:
+        shard: (i, n), whose manifest this is; None for a run that has the folder to itself.
+    """
+
+    def __init__(self, folder: Path, shard: tuple[int, int] | None = None) -> None:
         self.folder = folder
+        self.path = folder / (NAME if shard is None else f"{_STEM}.{shard[0]}of{shard[1]}.jsonl")
         self.records: dict[str, Record] = {}
-        try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            text = ""
-        self._torn = bool(text) and not text.endswith("\n")  # the next record must not be glued to half a line
-        for line in text.splitlines():
-            try:
-                record = Record(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
-            self.records[record.target] = record
+        self._others: dict[str, list[Record]] = {}
+        for other in sorted(folder.glob(f"{_STEM}*.jsonl")):
+            if other != self.path:
+                for target, record in _read(other)[0].items():
+                    self._others.setdefault(target, []).append(record)
+        own, self._torn = _read(self.path)  # the next record must not be glued to half a line
+        self.records |= {target: found[-1] for target, found in self._others.items()} | own
+
+    def _known(self, target: Path) -> list[Record]:
+        """What this run and others say of a result."""
+        key = self.key(target)
+        own = self.records.get(key)
+        return [*([own] if own is not None else []), *self._others.get(key, [])]
 
     def key(self, target: Path) -> str:
         """How a result is called in the manifest."""
@@ -62,24 +71,23 @@ class Manifest:
     def done(self, target: Path, source_sha256: str, model_sha256: str, settings_sha256: str) -> Record | None:
         """The record of a result that need not be made again: same input, model and settings, and the file is still
         what was written."""
-        record = self.records.get(self.key(target))
-        if record is None or record.status != "done":
+        wanted = ("done", source_sha256, model_sha256, settings_sha256)
+        found = [
+            r for r in self._known(target) if (r.status, r.source_sha256, r.model_sha256, r.settings_sha256) == wanted
+        ]
+        if not found or not target.is_file():
             return None
-        if (record.source_sha256, record.model_sha256, record.settings_sha256) != (
-            source_sha256,
-            model_sha256,
-            settings_sha256,
-        ):
-            return None
-        return record if target.is_file() and file_sha256(target) == record.target_sha256 else None
+        actual = file_sha256(target)
+        return next((r for r in found if r.target_sha256 == actual), None)
 
     def made(self, target: Path) -> bool:
         """Whether the file at `target` is, unchanged, one that a job made: only then may it be replaced unasked."""
-        record = self.records.get(self.key(target))
-        if record is None or record.status == "failed":
-            return False
+        known = self._known(target)
         # a crash may have come between the file and the record that it is done
-        return record.status == "writing" or file_sha256(target) == record.target_sha256
+        if any(record.status == "writing" for record in known):
+            return True
+        made = {record.target_sha256 for record in known if record.status == "done"}
+        return bool(made) and file_sha256(target) in made
 
     def add(self, record: Record) -> None:
         """Appends a record and waits until it is on the disk.
@@ -99,6 +107,22 @@ class Manifest:
             ) from error
         self._torn = False
         self.records[record.target] = record
+
+
+def _read(path: Path) -> tuple[dict[str, Record], bool]:
+    """The last record of each result, and whether the file ends in the middle of a line."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}, False
+    records = {}
+    for line in text.splitlines():
+        try:
+            record = Record(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        records[record.target] = record
+    return records, bool(text) and not text.endswith("\n")
 
 
 def file_sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from restora.networks.noise_levels import Step, fits, noise_map, reach, sigma_control
 from restora.networks.registry import Family
-from restora.networks.spec import Control, NetworkSpec, aligned
+from restora.networks.spec import Control, NetworkSpec, Task, aligned
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -145,19 +145,38 @@ class BlindDRUNet(nn.Module):
         return self(x, self.estimate(x) * factor)
 
 
-def _spec(channels: int, radius: int, control: Control) -> NetworkSpec:
+class UnconditionedDRUNet(ResUNet):
+    """The U-Net of DRUNet without a map, added to its input: our small network against JPEG, which sees the quality by itself.
+
+    Shapes: `B x C x H x W` in [0, 1] -> the same; H and W are multiples of 8.
+
+    Args:
+        channels, widths, blocks: as `DRUNet`.
+    """
+
+    def __init__(self, channels: int = 3, widths: Sequence[int] = WIDTHS, blocks: int = 4) -> None:
+        super().__init__(channels, channels, widths, blocks)
+        self.spec = _spec(channels, reach(unet_steps(blocks), 8), task="dejpeg")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def _spec(channels: int, radius: int, *controls: Control, task: Task = "denoise") -> NetworkSpec:
     return NetworkSpec(
-        task="denoise",
+        task=task,
         channels=channels,
         colour="grey" if channels == 1 else "rgb",
         tiling=aligned(8, radius),
         multiple_of=8,
-        controls=(control,),
+        controls=controls,
         source="Zhang et al., IEEE TPAMI 2021",
     )
 
 
-def _build(blind: bool = False, **config: Any) -> nn.Module:
+def _build(blind: bool = False, conditioned: bool = True, **config: Any) -> nn.Module:
+    if not conditioned:
+        return UnconditionedDRUNet(**config)
     return BlindDRUNet(**config) if blind else DRUNet(**config)
 
 
@@ -178,14 +197,17 @@ def _identify(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     if unet is None:
         return None
     channels = state["denoiser.m_tail.weight" if blind else "m_tail.weight"].shape[0]
-    config: dict[str, Any] = {"blind": blind, "channels": channels, "widths": unet[0], "blocks": unet[1]}
+    conditioned = blind or state["m_head.weight"].shape[1] > channels
+    config: dict[str, Any] = {"blind": blind, "conditioned": conditioned, "channels": channels}
+    config |= {"widths": unet[0], "blocks": unet[1]}
     if blind:
         config["estimator_depth"] = sum(key.startswith("estimator.") and key.endswith("weight") for key in state)
         config["estimator_features"] = state["estimator.0.weight"].shape[0]
     return config if channels in (1, 3) and fits(state, _build, config) else None
 
 
-_PUBLISHED: dict[str, Any] = {"widths": WIDTHS, "blocks": 4}
+_PUBLISHED: dict[str, Any] = {"conditioned": True, "widths": WIDTHS, "blocks": 4}
+_SMALL: dict[str, Any] = {"widths": (32, 48, 64, 96), "blocks": 2}
 _ESTIMATOR = {"blind": True, "estimator_depth": 5, "estimator_features": 32}
 
 FAMILY = Family(
@@ -194,7 +216,8 @@ FAMILY = Family(
     variants={
         "drunet_color": {"channels": 3, **_PUBLISHED},
         "drunet_gray": {"channels": 1, **_PUBLISHED},
-        "drunet_s": {"channels": 3, "widths": (32, 48, 64, 96), "blocks": 2},
+        "drunet_s": {"conditioned": True, "channels": 3, **_SMALL},
+        "dejpeg_s": {"conditioned": False, "channels": 3, **_SMALL},
         "drunet_blind_color": {"channels": 3, **_PUBLISHED, **_ESTIMATOR},
         "drunet_blind_gray": {"channels": 1, **_PUBLISHED, **_ESTIMATOR},
     },

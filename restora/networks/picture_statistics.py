@@ -7,7 +7,7 @@ collect each tile's share first and give every tile the value of the whole pictu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 
 import torch
@@ -111,6 +111,24 @@ class Gathered:
             if self._count and number + 1 == self._count:
                 raise Enough
         return self.values[number] if self.values else own()
+
+
+def given_values() -> list[Tensor] | None:
+    """The whole picture's statistics that a network which runs now gets, in their order; none outside of a `Gathered`, and None
+    while statistics are collected, which only torch itself can do."""
+    active = _ACTIVE.get()
+    if active is None:
+        return []
+    return None if active._core is not None or not active.values else [v.float() for v in active.values]
+
+
+@contextlib.contextmanager
+def taking(values: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, a network gets these statistics of the whole picture: for programs that have them as inputs."""
+    statistics = Gathered()
+    statistics.values = list(values)
+    with statistics.fixed() if values else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

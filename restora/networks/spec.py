@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Task = Literal["super-resolution", "denoise", "deblur", "dejpeg", "mixed", "deconvolve", "discriminator", "part"]
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -80,7 +82,7 @@ class NetworkSpec:
     `controls` as keywords; that is what the engine runs.
     """
 
-    task: Literal["super-resolution", "denoise", "deblur", "dejpeg", "mixed", "deconvolve", "discriminator", "part"]
+    task: Task
     tiling: Tiling
     scales: tuple[int, ...] = (1,)
     channels: int = 3

@@ -70,7 +70,7 @@ def _relative_positions() -> Tensor:
 def _shift_mask(height: int, width: int, shift: int, device: torch.device) -> Tensor:
     """-100 between positions of a shifted window that are no neighbours in the picture, `windows x 64 x 64`."""
     # an exporter's tensors and sizes are no real ones, and must not be kept
-    make = _make_mask.__wrapped__ if torch.compiler.is_compiling() else _make_mask
+    make = _make_mask.__wrapped__ if torch.compiler.is_compiling() or torch.jit.is_tracing() else _make_mask
     return make(height, width, shift, device)
 
 

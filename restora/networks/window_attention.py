@@ -148,9 +148,32 @@ def drop_rates(depths: Sequence[int], last: float) -> list[list[float]]:
     return [[next(rates) for _ in range(depth)] for depth in depths]
 
 
+class TokenLinear(nn.Linear):
+    """A linear layer on `B x H x W x C`. With several threads and in float32, a 1x1 convolution does the same sums up to twice as
+    fast on processors for which the library of matrix products is not made."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4 and _convolves(x):
+            return on_channels_first(lambda y: F.conv2d(y, self.weight[:, :, None, None], self.bias), x)
+        return super().forward(x)
+
+
+def _convolves(x: Tensor) -> bool:
+    """Only where it was measured to gain, and never in a program that is recorded: that would fix the choice."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and torch.get_num_threads() > 1
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+    )
+
+
 def linear(channels_in: int, channels_out: int) -> nn.Linear:
     """A linear layer as transformers start it: N(0, 0.02), no bias."""
-    layer = nn.Linear(channels_in, channels_out)
+    layer = TokenLinear(channels_in, channels_out)
     nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
     return layer

@@ -1,6 +1,6 @@
 """The zoo: cards, bundled weights, the user's cache, and the import of other people's checkpoints."""
 
-from restora.zoo.card import Card, Score, Training, Weights, read_card, write_card
+from restora.zoo.card import Card, Failure, Score, Training, Weights, read_card, write_card
 from restora.zoo.store import (
     cache_folder,
     cards,
@@ -20,6 +20,7 @@ from restora.zoo.store import (
 
 __all__ = [
     "Card",
+    "Failure",
     "Score",
     "Training",
     "Weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +27,9 @@ class Score(_Part):
     ssim: float
     bicubic_psnr: float | None = None
     bicubic_ssim: float | None = None
+    input: str = Field("", description="how the input was made where the data hold references only: noise sigma 25")
+    input_psnr: float | None = None
+    input_ssim: float | None = None
     command: str = Field(description="what printed these numbers")
 
 
@@ -53,13 +56,23 @@ class Training(_Part):
     notes: str = ""
 
 
+class Failure(_Part):
+    """Something that the weights get wrong, seen in a picture."""
+
+    picture: str = Field(description="a file beside the card: rows of input, result and truth")
+    words: str = Field(description="what is to be seen there, and how large the error is")
+    data: str = Field("", description="where the crops are from")
+
+
 class Card(_Part):
-    """What a set of weights is. `name` is `variant.tag`; the tag says who made it."""
+    """What a set of weights is. `name` is `variant.tag`, or `recipe.tag` where the network's `config` is its own; the tag says
+    who made it."""
 
     name: str = Field(pattern=r"^[a-z0-9_+-]+\.[a-z0-9_.+-]+$")
     title: str
     variant: str
-    task: Literal["super-resolution", "denoise", "deblur", "dejpeg"]
+    config: dict[str, Any] = Field({}, description="constructor arguments that differ from the variant's")
+    task: Literal["super-resolution", "denoise", "deblur", "dejpeg", "deconvolve", "mixed"]
     family: str = Field(description="cards of one family and tag complete each other in scales")
     scales: list[int]
     licence: str = Field(description="SPDX expression for the weights")
@@ -68,14 +81,20 @@ class Card(_Part):
     scores: list[Score] = []
     advice: str = Field("", description="when to take it, in a line")
     limits: str = Field("", description="what it cannot do, honestly")
+    failures: list[Failure] = []
     parameters: int = 0
     default: bool = Field(False, description="the choice of its command when the user names none")
     bundled: bool = False
 
     @property
     def tag(self) -> str:
-        """What follows the variant in the name."""
+        """What follows the first point in the name: who made it."""
         return self.name.split(".", 1)[1]
+
+    @property
+    def stem(self) -> str:
+        """What stands before it: the variant, or the name that a configuration of its own was given."""
+        return self.name.split(".", 1)[0]
 
 
 def read_card(path: Path) -> Card:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restora.errors import MissingExtra, WeightsError
+from restora.engine.backends.base import first_line
+from restora.engine.backends.onnx_file import check_exporter, write_onnx
+from restora.errors import WeightsError
 from restora.io import atomic_path
 
 
@@ -51,9 +52,7 @@ def export_onnx(net: nn.Module, path: str | Path, arguments: dict[str, Any] | No
         MissingExtra: onnx or onnxscript is not installed. WeightsError: the network cannot be expressed, or the file gives
             another result than torch.
     """
-    for name in ("onnx", "onnxscript"):
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtra("Exporting to ONNX needs onnx and onnxscript: pip install 'restora[onnx]'.")
+    check_exporter()
     spec: Any = net.spec
     multiple = spec.multiple_of
     size = -(-max(size, spec.minimum) // multiple) * multiple
@@ -63,11 +62,11 @@ def export_onnx(net: nn.Module, path: str | Path, arguments: dict[str, Any] | No
     for dynamic in (True, False):
         try:
             with atomic_path(path) as temporary, torch.no_grad():
-                _export(model, example, temporary, multiple if dynamic else 0)
+                write_onnx(model, (example,), temporary, multiple if dynamic else 0, ["x"])
                 sizes = [(size, size), (size + multiple, size + 3 * multiple)] if dynamic else [(size, size)]
                 difference = _difference(model, temporary, spec.channels, sizes)
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
-            problems.append(_first_line(error))
+            problems.append(first_line(error))
             continue
         if difference is not None and difference > 1e-4:
             problems.append(f"the file differs from torch by {difference:.2g} of the range")
@@ -75,31 +74,6 @@ def export_onnx(net: nn.Module, path: str | Path, arguments: dict[str, Any] | No
         return Exported(Path(path), dynamic, difference, tuple(sizes), " ".join(problems))
     Path(path).unlink(missing_ok=True)
     raise WeightsError(f"{type(net).__name__} cannot be exported: {problems[-1]}.")
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of what went wrong in the first place, without the colours of a terminal."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__
-
-
-def _export(model: nn.Module, example: Tensor, path: Path, multiple: int) -> None:
-    import logging
-    import warnings
-
-    shapes = None
-    if multiple:
-        unit = {2: torch.export.Dim("h", min=2, max=2048), 3: torch.export.Dim("w", min=2, max=2048)}
-        shapes = {"x": {axis: multiple * dim if multiple > 1 else dim for axis, dim in unit.items()}}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model, (example,), str(path), input_names=["x"], output_names=["y"], dynamo=True, dynamic_shapes=shapes,
-            external_data=False, verbose=False,
-        )  # fmt: skip
 
 
 def _difference(model: nn.Module, path: Path, channels: int, sizes: list[tuple[int, int]]) -> float | None:
@@ -114,7 +88,7 @@ def _difference(model: nn.Module, path: Path, channels: int, sizes: list[tuple[i
     try:
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base but this
-        raise RuntimeError(f"ONNX Runtime cannot load the file ({_first_line(error)})") from error
+        raise RuntimeError(f"ONNX Runtime cannot load the file ({first_line(error)})") from error
     worst = 0.0
     for height, width in sizes:
         x = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
@@ -122,9 +96,7 @@ def _difference(model: nn.Module, path: Path, channels: int, sizes: list[tuple[i
         try:
             (theirs,) = session.run(None, {"x": x.numpy()})
         except Exception as error:
-            raise RuntimeError(
-                f"ONNX Runtime cannot run the file at {width}x{height} ({_first_line(error)})"
-            ) from error
+            raise RuntimeError(f"ONNX Runtime cannot run the file at {width}x{height} ({first_line(error)})") from error
         if theirs.shape != ours.shape:
             raise WeightsError(f"The ONNX file gives the shape {theirs.shape} instead of {ours.shape}.")
         worst = max(worst, float(np.abs(theirs - ours).max() / max(1.0, np.abs(ours).max())))

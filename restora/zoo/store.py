@@ -6,7 +6,6 @@ import difflib
 import fnmatch
 import os
 import re
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restora.errors import ChecksumMismatch, MissingExtra, UnknownArchitecture, UnknownModel, UsageError, WeightsError
+from restora.io.cache import cache_folder
 from restora.zoo.card import Card, Weights, read_card, write_card
 
 if TYPE_CHECKING:
@@ -21,19 +21,6 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param", ".mat")
-
-
-def cache_folder() -> Path:
-    """Where models of the user's own live: RESTORA_CACHE, else the platform's cache folder."""
-    if chosen := os.environ.get("RESTORA_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "restora"
 
 
 def cards() -> dict[str, Card]:
@@ -83,7 +70,7 @@ def find(name: str) -> Card:
     known = cards()
     if name in known:
         return known[name]
-    of_variant = [card for card in known.values() if card.variant == name]
+    of_variant = [card for card in known.values() if name in (card.variant, card.stem)]
     if of_variant:
         return next((card for card in of_variant if card.tag == "restora"), of_variant[0])
     near = difflib.get_close_matches(name, [*known, *(c.variant for c in known.values())], n=4, cutoff=0.4)
@@ -152,7 +139,7 @@ def load_network(card: Card) -> nn.Module:
     from restora.zoo.checkpoint import read_checkpoint
 
     state, _ = read_checkpoint(checked_path(card))
-    return networks.load_state(networks.create(card.variant), state)
+    return networks.load_state(networks.create(card.variant, **card.config), state)
 
 
 def identify_file(path: str | Path, scale: int | None = None, variant: str | None = None) -> tuple[nn.Module, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,7 +127,8 @@ def test_one_bad_file_is_named_and_the_rest_is_done(tmp_path: Path) -> None:
     summary, events = run([tmp_path / "in"], tmp_path / "out")
     assert len(summary.done) == 3 and list(summary.failed) == [bad]
     assert "1b.png" in summary.failed[bad]
-    assert [e for e, _ in events if e in ("done", "failed")] == ["done", "done", "failed", "done"]
+    ended = {Path(d["source"]).name: e for e, d in events if e in ("done", "failed")}
+    assert ended == {"0.png": "done", "1.png": "done", "1b.png": "failed", "2.png": "done"}
     assert len(run([tmp_path / "in"], tmp_path / "out")[0].skipped) == 3
 
 
@@ -152,14 +154,13 @@ def test_a_torn_manifest_line_is_no_obstacle(tmp_path: Path) -> None:
     run([tmp_path / "in"], tmp_path / "out")
     before = contents(tmp_path / "out")
     manifest = tmp_path / "out" / NAME
+    torn = json.loads(manifest.read_text().splitlines()[-1])["target"]  # whichever ended last
     manifest.write_bytes(manifest.read_bytes()[:-40] + b"\xff\xfe")
-    (tmp_path / "out" / "1_x2.png").unlink()
+    (tmp_path / "out" / torn).unlink()
     summary, _ = run([tmp_path / "in"], tmp_path / "out")
     assert (len(summary.skipped), len(summary.done)) == (1, 1)
     assert contents(tmp_path / "out") == before
-    assert [json.loads(line)["target"] for line in manifest.read_text(errors="replace").splitlines()[-1:]] == [
-        "1_x2.png"
-    ]
+    assert json.loads(manifest.read_text(errors="replace").splitlines()[-1])["target"] == torn
     assert len(run([tmp_path / "in"], tmp_path / "out")[0].skipped) == 2
 
 
@@ -219,7 +220,7 @@ def test_an_estimate_reads_headers_only(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
 def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
-    for n in range(4):
+    for n in range(8):
         save(tmp_path / "in" / f"{n}.png", 120, 160, seed=n)
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     run([tmp_path / "in"], calm, controls={"scale": 2, "ensemble": False})
@@ -244,7 +245,7 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_bytes(tmp_pat
     for line in process.stdout:
         event = json.loads(line)
         finished += event["event"] == "done"
-        if finished == 1 and event["event"] == "progress":
+        if finished and event["event"] == "progress":
             process.kill()
             break
     process.wait()
@@ -252,7 +253,7 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_bytes(tmp_pat
     (rough / f".restora-{process.pid}-0123456789abcdef.png").write_bytes(b"half")  # what a kill while writing leaves
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "1 skipped" in done.stdout
+    assert re.search(r"[1-7] skipped", done.stdout)
     assert contents(rough) == contents(calm)
 
 

@@ -84,3 +84,15 @@ def test_identification_of_an_unnamed_configuration() -> None:
     found = networks.identify(tiny(channels=1, scale=4, upsampler="nearest+conv").state_dict())
     assert found.variant == "" and found.config["window"] == 4 and found.config["depths"] == (2, 2)
     assert found.config["scale"] == 4 and found.config["channels"] == 1
+
+
+def test_a_linear_layer_is_the_same_as_a_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    from restora.networks import window_attention
+
+    layer, x = window_attention.linear(24, 40), torch.rand(2, 8, 16, 24)
+    monkeypatch.setattr(window_attention, "_convolves", lambda _: False)
+    with torch.no_grad():
+        plain = layer(x)
+        monkeypatch.setattr(window_attention, "_convolves", lambda _: True)
+        result = layer(x)
+    assert result.is_contiguous() and (result - plain).abs().max() < 1e-6

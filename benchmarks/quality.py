@@ -1,0 +1,123 @@
+"""What a precision costs in quality, over all models that are installed (and checkpoints that are given).
+
+Each model restores photographs that were degraded for its task: made smaller by MATLAB's bicubic, or given noise (its control's
+default, else 25 of 255), or JPEG artefacts (quality 40); other models get them as they are. For each backend and precision: the
+PSNR of the difference from float32 in torch (least and mean over the pictures, before rounding), and by how much the PSNR against the
+original changes.
+
+    python benchmarks/quality.py [--photos FOLDER] [--count 10] [--side 256] [--only NAME ...] [--threads 2] [CHECKPOINT ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def degraded(x: Tensor, operator: object, task: str, number: int) -> Tensor:
+    """What the model is given for a photograph `1 x 3 x H x W`, in whole grey levels of 8 bits."""
+    from restora.degradation import Jpeg, resize
+
+    if operator.scale > 1:
+        x = resize(x, 1 / operator.scale)
+    elif task == "denoise":
+        sigma = float(operator.controls.get("sigma") or 25)
+        x = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(number)) * sigma / 255
+    elif task == "dejpeg":
+        x = Jpeg(quality=40)(x)
+    return (x.clamp(0, 1) * 255).round() / 255
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = float(np.mean((a.clip(0, 1).astype(np.float64) - b.clip(0, 1)) ** 2))
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def operators(names: list[str], only: list[str]) -> dict[str, object]:
+    """All networks of the installed models, and of checkpoint files, by name."""
+    from restora import zoo
+    from restora.engine import NetworkOperator
+
+    found = {}
+    for card in zoo.list_models():
+        net = zoo.load_network(card)
+        for scale in net.spec.scales:
+            found[card.name + (f" x{scale}" if len(net.spec.scales) > 1 else "")] = NetworkOperator(net, scale)
+    for name in names:
+        net, _ = zoo.identify_file(name)
+        for scale in net.spec.scales:
+            found[Path(name).name + (f" x{scale}" if len(net.spec.scales) > 1 else "")] = NetworkOperator(net, scale)
+    return {n: o for n, o in found.items() if not only or any(part in n for part in only)}
+
+
+def rows(name: str, operator: object, chosen: argparse.Namespace) -> list[str]:
+    """The lines of a model: one for each backend and precision but float32 in torch."""
+    from dataclasses import replace
+
+    from restora.engine import Settings, backends, cpu_has_bf16, run
+    from restora.engine.photographs import crops
+    from restora.errors import RestoraError
+
+    task = operator.spec.task
+    side = chosen.side // (12 * operator.spec.multiple_of) * 12 * operator.spec.multiple_of or chosen.side
+    clean = list(crops(replace(operator.spec, task="deblur"), side, chosen.count, chosen.photos))
+    given = [degraded(x, operator, task, n)[0].permute(1, 2, 0).numpy() for n, x in enumerate(clean)]
+    original = [x[0].permute(1, 2, 0).numpy() for x in clean]
+    has_original = operator.scale > 1 or task in ("denoise", "dejpeg")
+
+    def restored(backend: str, precision: str) -> list[np.ndarray]:
+        settings = Settings("cpu", precision, 0, backend=backend)
+        return [run(operator, x, settings=settings)[0] for x in given]
+
+    plain = restored("torch", "float32")
+    score = np.mean([psnr(a, b) for a, b in zip(plain, original, strict=True)])
+    lines = []
+    for backend, precision in backends.candidates(torch.device("cpu")):
+        if backend == "compile" or (backend, precision) == ("torch", "float32"):
+            continue
+        if precision == "bf16" and not cpu_has_bf16():
+            continue
+        try:
+            results = restored(backend, precision)
+        except RestoraError as error:
+            lines.append(f"| {name} | {backend} | {precision} | cannot be had: {error} | | | |")
+            continue
+        apart = [psnr(a, b) for a, b in zip(plain, results, strict=True)]
+        changed = np.mean([psnr(a, b) for a, b in zip(results, original, strict=True)]) - score
+        quality = f"{score:.2f} | {changed:+.3f}" if has_original else " | "
+        lines.append(
+            f"| {name} | {backend} | {precision} | {min(apart):.1f} | {np.mean(apart):.1f} | {quality} | "
+            f"{'yes' if min(apart) >= 50 else 'only when named'} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="*")
+    parser.add_argument("--photos", type=Path, help="folder of photographs; by default the one of the package")
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--side", type=int, default=240)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    chosen = parser.parse_args()
+
+    from restora import engine
+
+    engine.keep_freed_memory()
+    torch.set_num_threads(chosen.threads)
+    print(", ".join(engine.machine(torch.device("cpu"))) + "\n")
+    print("| model | backend | precision | least dB | mean dB | PSNR in float32 | change | taken by itself |")
+    print("|---|---|---|---:|---:|---:|---:|---|")
+    for name, operator in operators(chosen.checkpoints, chosen.only).items():
+        print("\n".join(rows(name, operator, chosen)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,452 @@
+"""How fast whole jobs are: many small pictures, workers and Ray, large pictures, pictures larger than the memory.
+
+    python benchmarks/throughput.py small [--pictures 200] [--rounds 5]    folder at once against one by one
+    python benchmarks/throughput.py ray [--seconds 120] [--rounds 1]       Ray workers against processes; one killed
+    python benchmarks/throughput.py sizes [--models NAME ...]              time and memory from 0.25 to 48 megapixels
+    python benchmarks/throughput.py huge [--megapixels 1000] [--task denoise]   a TIFF from disk to disk
+    python benchmarks/throughput.py cost                                   what a million 12-megapixel pictures take
+
+Pictures are made from a seed, so that nothing has to be fetched. Every table says how many cores there were and how busy the
+machine was with other work; ratios are of the minima of interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIDES = (96, 160)  # of small pictures, in pixels
+MODEL = "fsrcnn_x2"
+
+
+def photo(height: int, width: int, seed: int) -> np.ndarray:
+    """Smooth colours, discs with sharp edges, a little noise: what coders and networks find in photographs."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    image = np.stack([128 + 60 * np.sin(x / 17 + c) + 40 * np.cos(y / 13 - c) for c in range(3)], axis=-1)
+    for _ in range(6):
+        cy, cx, r = rng.random() * height, rng.random() * width, 4 + rng.random() * max(height, width) / 6
+        image[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.random(3) * 255
+    return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+
+
+def large(height: int, width: int) -> np.ndarray:
+    """A picture of any size: one photograph, repeated."""
+    tile = photo(500, 500, 0)
+    return np.tile(tile, (-(-height // 500), -(-width // 500), 1))[:height, :width]
+
+
+def sides(megapixels: float) -> tuple[int, int]:
+    """Height and width at 4:3."""
+    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
+    return round(megapixels * 1e6 / width), width
+
+
+def folder_of(folder: Path, count: int) -> Path:
+    """Small pictures, a third of them JPEG."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for n in range(count):
+        height, width = (int(rng.integers(*SIDES)) for _ in range(2))
+        image = Image.fromarray(photo(height, width, n))
+        image.save(folder / f"{n:04d}.{'png' if n % 3 else 'jpg'}", **({} if n % 3 else {"quality": 92}))
+    return folder
+
+
+def cpu() -> float:
+    """Processor seconds of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
+def job(folder: Path, out: Path, crew: Any = None, threads: int | None = None, report: Any = None) -> float:
+    """Seconds of a job, the model loaded."""
+    import restora
+    from restora import jobs
+
+    restorer = restora.load(MODEL, device="cpu", threads=threads)
+    items = jobs.assign(jobs.expand([str(folder)]), out, "_x2", "auto")
+    started = time.perf_counter()
+    summary = jobs.run_job(restorer, items, jobs.Output(out), {}, report or (lambda *_: None), crew=crew)
+    seconds = time.perf_counter() - started
+    assert len(summary.done) == len(items), summary.failed
+    return seconds
+
+
+def one_by_one(folder: Path, out: Path, threads: int | None = None) -> float:
+    """The same files, each in a job of its own, in this process, each with all cores."""
+    import restora
+    from restora import jobs
+
+    restorer = restora.load(MODEL, device="cpu", threads=threads)
+    seconds = 0.0
+    for item in jobs.assign(jobs.expand([str(folder)]), out, "_x2", "auto"):
+        started = time.perf_counter()
+        assert jobs.run_job(restorer, [item], jobs.Output(out), {}, lambda *_: None).done
+        seconds += time.perf_counter() - started
+    return seconds
+
+
+def checksum(folder: Path) -> str:
+    """Of all results, by name and content."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def table(head: list[str], rows: list[list[Any]]) -> None:
+    """A Markdown table."""
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row) + " |")
+    print(flush=True)
+
+
+def machine() -> None:
+    """What the numbers were measured on."""
+    from restora.engine import usable_cores
+
+    load = os.getloadavg()[0]
+    print(f"{usable_cores()} cores; load before the run {load:.1f} (other work; 0 on an idle machine).\n", flush=True)
+
+
+def small(chosen: argparse.Namespace) -> None:
+    """A folder at once against one by one."""
+    from restora.jobs import Crew
+
+    machine()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        folder = folder_of(root / "in", chosen.pictures)
+        few = folder_of(root / "few", 8)
+        ways: dict[str, Callable[[Path], float]] = {
+            "one by one, all cores for each": lambda out: one_by_one(folder, out, chosen.threads),
+            "one by one, one core": lambda out: one_by_one(folder, out, 1),
+            "the folder at once": lambda out: job(folder, out, None, chosen.threads),
+            "the folder at once, `--workers 2`": lambda out: job(folder, out, Crew(2), chosen.threads),
+        }
+        job(few, root / "warm", None, chosen.threads)
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        processor: dict[str, list[float]] = {way: [] for way in ways}
+        sums = {}
+        for number in range(chosen.rounds):
+            for way, run in ways.items():
+                out = root / f"{list(ways).index(way)}-{number}"
+                before = cpu()
+                seconds[way].append(run(out))
+                processor[way].append(cpu() - before)
+                sums[way] = checksum(out)
+        started = time.perf_counter()
+        for n, file in enumerate(sorted(few.iterdir())):
+            command = [sys.executable, "-m", "restora", "upscale", file, "-n", MODEL, "-s", "2", "-o", root / f"c{n}"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        command_seconds = (time.perf_counter() - started) / 8 * chosen.pictures
+        base = min(seconds["one by one, all cores for each"])
+        rows: list[list[Any]] = [
+            [way, min(s), chosen.pictures / min(s), base / min(s), min(processor[way]), sums[way]]
+            for way, s in seconds.items()
+        ]
+        rows.append(["a command for each picture (from 8)", command_seconds, chosen.pictures / command_seconds,
+                     base / command_seconds, ""])  # fmt: skip
+        print(
+            f"{chosen.pictures} pictures of {SIDES[0]} to {SIDES[1]} pixels a side, {MODEL}, minimum of {chosen.rounds} rounds:\n"
+        )
+        table(
+            ["way", "seconds", "pictures/s", "times one by one", "processor seconds", "checksum of the results"], rows
+        )
+        print("What a picture's time is made of, one by one on one core (ms):\n")
+        table(["reading", "restoring", "coding and writing", "waiting for the disk", "all"], [breakdown(folder, root)])
+
+
+def breakdown(folder: Path, root: Path) -> list[float]:
+    """Milliseconds a picture of each stage, one by one on one core."""
+    import restora
+    from restora.engine import set_threads
+    from restora.io import synced
+
+    set_threads(1)
+    restorer = restora.load(MODEL, device="cpu", threads=1)
+    spent = np.zeros(4)
+    files = sorted(folder.iterdir())[:100]
+    for n, file in enumerate(files):
+        marks = [time.perf_counter()]
+        picture = restora.Picture.open(file)
+        marks.append(time.perf_counter())
+        result = restorer(picture)
+        marks.append(time.perf_counter())
+        path = result.save(root / f"b{n}{file.suffix}")
+        marks.append(time.perf_counter())
+        synced(path)
+        marks.append(time.perf_counter())
+        spent += np.diff(marks)
+    set_threads(None)
+    each = spent / len(files) * 1e3
+    return [*each, float(each.sum())]
+
+
+def ray_workers(chosen: argparse.Namespace) -> None:
+    """Ray against processes, on a job of so many seconds; then a worker is killed in the middle."""
+    from PIL import Image
+
+    from restora.jobs import Crew
+
+    machine()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        probe = root / "probe"
+        probe.mkdir()
+        for n in range(4):
+            Image.fromarray(photo(500, 700, n)).save(probe / f"{n}.png", compress_level=1)
+        job(probe, root / "warm", None, chosen.threads)
+        each = job(probe, root / "timed", None, chosen.threads) / 4
+        count = max(8, round(chosen.seconds / each))
+        folder = root / "in"
+        folder.mkdir()
+        for n in range(count):
+            Image.fromarray(photo(500, 700, n)).save(folder / f"{n:05d}.png", compress_level=1)
+        first: dict[str, float] = {}
+
+        def noted(way: str, kill: bool = False) -> Callable[[str, dict[str, Any]], None]:
+            started, ended = time.perf_counter(), 0
+
+            def report(event: str, _: dict[str, Any]) -> None:
+                nonlocal ended
+                if event == "done":
+                    first.setdefault(way, time.perf_counter() - started)
+                    ended += 1
+                    if kill and ended == count // 2:
+                        os.kill(actors()[0], signal.SIGKILL)
+
+            return report
+
+        crews = {"processes": Crew(2), "Ray": Crew(2, "ray")}
+        rows = []
+        for way, crew in crews.items():
+            times = [job(folder, root / f"{way}{r}", crew, chosen.threads, noted(way)) for r in range(chosen.rounds)]
+            rows.append([way, min(times), first[way], checksum(root / f"{way}0")])
+        rows[1].append(rows[1][1] / rows[0][1] - 1)
+        rows[0].append(0.0)
+        killed = job(folder, root / "killed", crews["Ray"], chosen.threads, noted("killed", kill=True))
+        rows.append(["Ray, a worker killed half-way", killed, first["killed"], checksum(root / "killed"),
+                     killed / rows[0][1] - 1])  # fmt: skip
+        print(f"{count} pictures of 700x500, {MODEL}, two workers:\n")
+        table(["way", "seconds", "of them until the first result", "checksum", "overhead"], rows)
+
+
+def actors() -> list[int]:
+    """Process ids of Ray's workers of ours."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"ray::_Hand" in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+class Measured:
+    """Peak of the memory that a command holds, and its seconds. Pages of files that are mapped count; the system may take
+    those back at any time, so memory that is the program's own (anonymous) is told beside it."""
+
+    def __init__(self, arguments: list[Any]) -> None:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "restora", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.own, before = 0, cpu()
+        watcher = threading.Thread(target=self._watch, args=(process.pid,), daemon=True)
+        watcher.start()
+        output, _ = process.communicate() if process.stdout is not None else (b"", b"")
+        self.seconds, self.processor = time.perf_counter() - started, cpu() - before
+        watcher.join()
+        if process.returncode:
+            raise SystemExit(f"the command failed: {output.decode(errors='replace')[-2000:]}")
+
+    def _watch(self, pid: int) -> None:
+        self.peak = 0
+        while True:
+            try:
+                text = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                return
+            fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+            if "VmHWM" not in fields:
+                return
+            self.peak = max(self.peak, int(fields["VmHWM"].split()[0]) * 1024)
+            self.own = max(self.own, int(fields["RssAnon"].split()[0]) * 1024)
+            time.sleep(0.05)
+
+
+def sizes(chosen: argparse.Namespace) -> None:
+    """Time and memory of the command from 0.25 to 48 megapixels, for each default model."""
+    from PIL import Image
+
+    machine()
+    models = chosen.models or default_models()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        rows = []
+        for model in models:
+            command, _, variant = model.partition(":")
+            previous: tuple[float, float] | None = None
+            for megapixels in chosen.megapixels or (0.25, 1, 3, 12, 48):
+                height, width = sides(megapixels)
+                source = root / f"{megapixels}.png"
+                if not source.exists():
+                    Image.fromarray(large(height, width)).save(source, compress_level=1)
+                which = ["-n", variant] if variant else []
+                measured = Measured(
+                    [command, source, *which, *(["-s", "2"] if command == "upscale" else []), "-o", root / "out",
+                     "--overwrite", *(["--threads", chosen.threads] if chosen.threads else [])]
+                )  # fmt: skip
+                growth = (
+                    ""
+                    if previous is None
+                    else f"{np.log(measured.processor / previous[1]) / np.log(megapixels / previous[0]):.2f}"
+                )
+                previous = megapixels, measured.processor
+                rows.append([model, megapixels, measured.seconds, measured.processor / megapixels, measured.peak / 1e9,
+                             measured.own / 1e9, growth])  # fmt: skip
+                print(f"  {model} {megapixels} MP: {measured.seconds:.1f} s", file=sys.stderr)
+        table(
+            [
+                "command and model",
+                "megapixels",
+                "seconds",
+                "processor seconds/MP",
+                "peak GB",
+                "of them its own",
+                "exponent",
+            ],
+            rows,
+        )
+        print("The exponent is that of the processor time's growth with the pixels since the line above: 1 is linear, and the start of\n"
+              "the program, which does not grow, makes it smaller for small pictures.")  # fmt: skip
+
+
+def default_models() -> list[str]:
+    """The commands that have a bundled default model."""
+    import restora
+    from restora import zoo
+
+    found = []
+    for command, task in (
+        ("upscale", "super-resolution"),
+        ("denoise", "denoise"),
+        ("deblur", "deblur"),
+        ("dejpeg", "dejpeg"),
+    ):
+        if restora.list_models(task=task, bundled=True):
+            found.append(f"{command}:{zoo.default_model(task).name}")
+    return found
+
+
+def huge(chosen: argparse.Namespace) -> None:
+    """A TIFF from disk to disk: time and memory, at a tenth of the size and at the whole."""
+    machine()
+    rows = []
+    with tempfile.TemporaryDirectory(dir=chosen.scratch) as name:
+        root = Path(name)
+        for megapixels in (chosen.megapixels / 10, chosen.megapixels):
+            source = root / "huge.tif"
+            height, width = write_huge(source, megapixels)
+            flags = ["-s", "2"] if chosen.task == "upscale" else ["--sigma", "15"]
+            which = ["-n", chosen.model] if chosen.model else []
+            threads = ["--threads", chosen.threads] if chosen.threads else []
+            measured = Measured([chosen.task, source, *which, *flags, *threads, "-o", root / "out", "--overwrite"])
+            result = next((root / "out").glob("huge*.tif"))
+            rows.append([f"{width}x{height}", height * width / 1e6, measured.seconds, measured.processor / megapixels,
+                         measured.peak / 1e9, measured.own / 1e9, source.stat().st_size / 1e9, result.stat().st_size / 1e9])  # fmt: skip
+            source.unlink()
+            result.unlink()
+    print(f"`restora {chosen.task}` of an 8-bit RGB TIFF:\n")
+    table(
+        ["size", "megapixels", "seconds", "processor seconds/MP", "peak GB", "of them its own", "GB in", "GB out"], rows
+    )
+
+
+def write_huge(path: Path, megapixels: float) -> tuple[int, int]:
+    """Writes a TIFF of that size row by row; its height and width."""
+    from restora.io.metadata import Metadata
+    from restora.io.tiff import Writer
+
+    height, width = sides(megapixels)
+    band = large(500, width)
+    with path.open("wb") as file:
+        writer = Writer(file, (height, width, 3), np.dtype(np.uint8), False, Metadata())
+        rows = 500 // writer.rows * writer.rows or writer.rows
+        for top in range(0, height, rows):
+            writer.append(band[: min(rows, height - top)] if rows <= 500 else np.resize(band, (rows, width, 3)))
+        writer.finish()
+    return height, width
+
+
+def cost(chosen: argparse.Namespace) -> None:
+    """Seconds for a 12-megapixel JPEG in a job, and what a million of them take."""
+    from PIL import Image
+
+    from restora.engine import usable_cores
+    from restora.jobs import Crew
+
+    machine()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        folder = root / "in"
+        folder.mkdir()
+        height, width = sides(12)
+        for n in range(chosen.pictures):
+            Image.fromarray(np.roll(large(height, width), 37 * n, axis=1)).save(folder / f"{n}.jpg", quality=90)
+        rows = []
+        for way, crew in (("one process", None), ("two workers", Crew(2))):
+            before, wall = cpu(), job(folder, root / way, crew, chosen.threads) / chosen.pictures
+            processor = (cpu() - before) / chosen.pictures
+            ideal = processor / usable_cores()
+            rows.append([way, wall, processor, *(f"{ideal * 1e6 / n / 86400:.2f}" for n in (1, 10, 100))])
+        print(f"{chosen.pictures} JPEG pictures of {width}x{height}, {MODEL}:\n")
+        head = ["way", "seconds a picture", "processor seconds a picture"]
+        table([*head, *(f"days for a million on {n} such machines" for n in (1, 10, 100))], rows)
+        print(
+            "Days are processor seconds / cores x a million / machines: what cores that have nothing else to do take."
+        )
+
+
+def main() -> None:
+    """Runs one of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = {name: commands.add_parser(name) for name in ("small", "ray", "sizes", "huge", "cost")}
+    for each in add.values():
+        each.add_argument("--threads", type=int)
+    add["small"].add_argument("--pictures", type=int, default=200)
+    add["small"].add_argument("--rounds", type=int, default=5)
+    add["ray"].add_argument("--seconds", type=float, default=120)
+    add["ray"].add_argument("--rounds", type=int, default=1)
+    add["sizes"].add_argument("--models", nargs="*", help="command:model, such as denoise:drunet_s")
+    add["sizes"].add_argument("--megapixels", type=float, nargs="*")
+    add["huge"].add_argument("--megapixels", type=float, default=1000)
+    add["huge"].add_argument("--task", choices=("upscale", "denoise"), default="upscale")
+    add["huge"].add_argument("--model")
+    add["huge"].add_argument("--scratch", help="folder on a disk with room for input and result")
+    add["cost"].add_argument("--pictures", type=int, default=4)
+    chosen = parser.parse_args()
+    {"small": small, "ray": ray_workers, "sizes": sizes, "huge": huge, "cost": cost}[chosen.command](chosen)
+
+
+if __name__ == "__main__":
+    main()

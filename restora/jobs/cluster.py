@@ -1,0 +1,194 @@
+"""A job on a Ray cluster: this machine's cores, or many machines with a common folder for pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import restora
+from restora.engine import usable_cores
+from restora.errors import EngineError, MissingExtra, UsageError
+from restora.io import identity, remove_stale
+from restora.jobs.parcel import pack, unpack
+from restora.jobs.team import Crew
+from restora.jobs.worker import Outcome, Task, Tell, Worker, side_by_side
+from restora.restorers import Restorer
+
+_ATTEMPTS = 3
+_TICK = 0.2
+
+
+class _Hand:
+    """The actor: a `Worker` on some machine of the cluster."""
+
+    def __init__(self, parcel: bytes, encoding: dict[str, Any], threads: int) -> None:
+        restorer, controls = unpack(parcel, threads)
+        self.worker = Worker(restorer, controls, encoding, threads, alone=not side_by_side(restorer))
+
+    def who(self) -> str:
+        """Whose name its temporary files bear."""
+        return identity()
+
+    def do(self, task: Task) -> Outcome:
+        """Restores one file."""
+        return self.worker.do(task, lambda *_: None, lambda: False)
+
+
+class Cluster:
+    """Ray actors, one for each of `crew.workers`, with weights from the object store.
+
+    Args:
+        restorer: its settings say how many threads the workers on a machine share; None for all its cores.
+
+    Raises:
+        MissingExtra: Ray is not installed. UsageError: there is no cluster at that address, or it lacks cores.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        controls: dict[str, Any],
+        encoding: dict[str, Any],
+        crew: Crew,
+        tell: Tell,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.tell, self.cancelled = tell, cancelled
+        self.ray = _ray()
+        self._started_it = not self.ray.is_initialized()
+        if self._started_it:
+            _connect(self.ray, crew.address)
+        nodes = [int(n["Resources"].get("CPU", 0)) for n in self.ray.nodes() if n["Alive"]]
+        nodes = [n for n in nodes if n]
+        if not nodes:
+            raise UsageError("The Ray cluster has no machine with cores.")
+        count = crew.workers or len(nodes)
+        each = -(-count // len(nodes))  # workers on a machine
+        self.threads = max(1, (restorer.settings.threads or min(nodes)) // each)
+        if sum(n // self.threads for n in nodes) < count:
+            raise UsageError(
+                f"{count} workers with {self.threads} threads each do not fit the cluster's machines "
+                f"({', '.join(f'{n} cores' for n in nodes)}); ask for fewer --workers or --threads."
+            )
+        self._callers = self.threads + 1 if side_by_side(restorer) else 1
+        environment = {"OMP_NUM_THREADS": str(self.threads)}
+        if crew.address is None:
+            environment["PYTHONPATH"] = os.pathsep.join(
+                [str(Path(restora.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+            )
+        self._kind = self.ray.remote(_Hand).options(
+            num_cpus=self.threads, max_concurrency=self._callers, runtime_env={"env_vars": environment}
+        )
+        self._order = (self.ray.put(pack(restorer, controls)), encoding, self.threads)  # the weights go out once
+        self._folders: set[Path] = set()
+        self._deaths: Counter[Any] = Counter()
+        self._tasks: dict[Any, tuple[Any, Task]] = {}  # by reference: the actor and what it was given
+        self._names: dict[Any, str] = {}
+        self._crew = [self._hired() for _ in range(count)]
+        self.places = count * (self._callers + 1)
+
+    def _hired(self) -> Any:
+        hand = self._kind.remote(*self._order)
+        self._names[hand] = hand.who.remote()
+        return hand
+
+    def give(self, task: Task) -> None:
+        self._folders.add(task.target.parent)
+        loads = Counter(hand for hand, _ in self._tasks.values())
+        self._give(min(self._crew, key=lambda hand: loads[hand]), task)
+
+    def _give(self, hand: Any, task: Task) -> None:
+        # paths are the user's, which another machine has in no folder of its own
+        there = dataclasses.replace(task, source=task.source.absolute(), target=task.target.absolute())
+        self._tasks[hand.do.remote(there)] = hand, task
+        self.tell("file", task.index, {})
+
+    def receive(self) -> Outcome:
+        while True:
+            if self.cancelled():
+                return self._dropped()
+            ready, _ = self.ray.wait(list(self._tasks), num_returns=1, timeout=_TICK)
+            if not ready:
+                continue
+            hand, task = self._tasks.pop(ready[0])
+            try:
+                return self.ray.get(ready[0])
+            except self.ray.exceptions.RayActorError as error:
+                self._replace(hand)
+                self._deaths[task.key] += 1
+                if self._deaths[task.key] >= _ATTEMPTS:
+                    reason = EngineError(
+                        f"'{task.source}': the worker that restored it was lost {_ATTEMPTS} times "
+                        f"({str(error).splitlines()[0]})."
+                    )
+                    return Outcome(task.index, error=str(reason), band=task.band)
+                self.give(task)
+            except self.ray.exceptions.RayError as error:
+                return Outcome(task.index, error=f"'{task.source}': {str(error).splitlines()[0]}", band=task.band)
+
+    def _dropped(self) -> Outcome:
+        """Ends the workers, and gives back a task undone."""
+        for hand in self._crew:
+            self._end(hand)
+        self._crew = []
+        _, task = self._tasks.popitem()[1]
+        return Outcome(task.index, band=task.band)
+
+    def _replace(self, hand: Any) -> None:
+        if hand in self._crew:
+            self._end(hand)
+            self._crew[self._crew.index(hand)] = self._hired()
+
+    def _end(self, hand: Any) -> None:
+        """Ends a worker, and removes what it left half-written."""
+        name = None
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            name = self.ray.get(self._names.pop(hand), timeout=1)
+        self.ray.kill(hand)
+        for folder in self._folders if name else ():
+            remove_stale(folder, [str(name)])
+
+    def close(self) -> None:
+        for hand in self._crew:
+            self._end(hand)
+        if self._started_it:
+            self.ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtra(
+            "Ray is not installed: `pip install restora[cluster]`, or leave out --executor ray."
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Joins a cluster, or starts one on this machine without a dashboard.
+
+    Raises:
+        UsageError: there is none at `address`.
+    """
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        # "local": never one that happens to run here, which may be another user's
+        options |= {"address": "local", "num_cpus": usable_cores(), "include_dashboard": False}
+    else:
+        options["address"] = address
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"at '{address}'" if address else "on this machine"
+        raise UsageError(f"No Ray cluster can be used {where}: {str(error).splitlines()[0]}") from error
