@@ -14,11 +14,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from restora.io import Picture
-    from restora.restorers import Restoration, Restorer, load, restore
+    from restora.restorers import Restoration, Restorer, load, look, restore
     from restora.zoo import Card, list_models
 
 _LAZY = {
     "load": "restora.restorers",
+    "look": "restora.restorers",
     "restore": "restora.restorers",
     "Restorer": "restora.restorers",
     "Restoration": "restora.restorers",
@@ -42,7 +43,7 @@ _ROOMS = (
     "zoo",
 )
 
-__all__ = ["Card", "Picture", "Restoration", "Restorer", "__version__", "list_models", "load", "restore"]
+__all__ = ["Card", "Picture", "Restoration", "Restorer", "__version__", "list_models", "load", "look", "restore"]
 
 
 def __getattr__(name: str) -> Any:

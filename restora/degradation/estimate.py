@@ -26,7 +26,7 @@ def noise_level(image: Any) -> float:
     Raises:
         UsageError: an image smaller than 8x8.
     """
-    x = _unclipped(image)
+    x = unclipped(image)
     if min(x.shape[:2]) < 8:
         raise UsageError(f"A noise level needs at least 8x8 pixels; there are {x.shape[1]}x{x.shape[0]}.")
     levels = []
@@ -94,7 +94,7 @@ def jpeg_quality(image: Any, tables: Sequence[Sequence[int]] = ()) -> int:
 
 def _luma(image: Any) -> np.ndarray:
     """Luminance as JFIF has it, `H x W`, 0 to 255."""
-    x = _unclipped(image)
+    x = unclipped(image)
     return x[..., 0] if x.shape[2] == 1 else x[..., :3] @ np.array([0.299, 0.587, 0.114])
 
 
@@ -158,7 +158,8 @@ def _evidence(values: np.ndarray, steps: np.ndarray, noise: float) -> np.ndarray
     return result[place]
 
 
-def _unclipped(image: Any) -> np.ndarray:
+def unclipped(image: Any) -> np.ndarray:
+    """`H x W x C` float64 on the 0 to 255 scale, of whatever `noise_level` takes."""
     array = image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
     if hasattr(image, "detach") and array.ndim >= 3:
         array = array.reshape(array.shape[-3:]).transpose(1, 2, 0)

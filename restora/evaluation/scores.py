@@ -36,7 +36,9 @@ def measure(
         raise WeightsError(row.error)
     plain = next(r for r in result.rows if r.kind == "baseline")
     before = plain if result.task == "super-resolution" else None
-    flags = f"--scale {scale} " if scale else ""
+    degraded = next(r for r in result.rows if r.kind == "input") if result.task != "super-resolution" else None
+    made = {"denoise": f"--sigma {options.get('sigma', 25):g} ", "dejpeg": f"--quality {options.get('quality', 10)} "}
+    flags = f"--scale {scale} " if scale else made.get(result.task, "") if result.inputs != "files" else ""
     psnr, ssim = result.mean(row, "psnr"), result.mean(row, "ssim")
     assert psnr is not None and ssim is not None
     return Score(
@@ -49,6 +51,9 @@ def measure(
         ssim=round(ssim, 5),
         bicubic_psnr=_rounded(result.mean(before, "psnr"), 4) if before else None,
         bicubic_ssim=_rounded(result.mean(before, "ssim"), 5) if before else None,
+        input="" if result.inputs == "files" or before is not None else result.inputs,
+        input_psnr=_rounded(result.mean(degraded, "psnr"), 4) if degraded else None,
+        input_ssim=_rounded(result.mean(degraded, "ssim"), 5) if degraded else None,
         command=f"restora bench {row.name} --data {result.data} --protocol {result.protocol.name} {flags}".rstrip(),
     )
 

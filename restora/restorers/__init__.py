@@ -1,5 +1,6 @@
 """Restorers: the one thing that everybody calls."""
 
+from restora.restorers.automatic import Automatic, Look, Plan, look, plan
 from restora.restorers.base import Controls, Report, Restoration, Restorer
 from restora.restorers.chain import Chain
 from restora.restorers.deconvolve import Deconvolver
@@ -11,11 +12,14 @@ from restora.restorers.upscale import Bicubic, UpscaleControls, Upscaler
 from restora.restorers.zssr import ZeroShot
 
 __all__ = [
+    "Automatic",
     "Bicubic",
     "Chain",
     "Controls",
     "Deconvolver",
     "Enhancer",
+    "Look",
+    "Plan",
     "Report",
     "Restoration",
     "Restorer",
@@ -25,6 +29,8 @@ __all__ = [
     "ZeroShot",
     "denoiser",
     "load",
+    "look",
+    "plan",
     "plan_scale",
     "restore",
 ]

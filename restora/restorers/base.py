@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from restora import __version__
 from restora.engine import Progress, Settings
 from restora.errors import RestoraError, UsageError
-from restora.io import Picture
+from restora.io import Picture, atomic_path
 
 
 class Controls(BaseModel):
@@ -26,7 +27,7 @@ class Controls(BaseModel):
 
 @dataclass
 class Report:
-    """What was done to a picture, and with what."""
+    """What was done to a picture, and with what. `kept`: nothing was; the result is the input."""
 
     model: str
     weights_sha256: str = ""
@@ -41,6 +42,8 @@ class Report:
     seconds: float = 0.0
     controls: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    kept: bool = False
+    backend: str = ""
 
 
 @dataclass
@@ -73,8 +76,26 @@ class Restoration:
         return torch.cat([load(p.pixels) for p in self.pictures])
 
     def save(self, path: str | Path, **options: Any) -> Path:
-        """Writes the picture; options as `Picture.save` (format, quality, lossless, metadata)."""
+        """Writes the picture; options as `Picture.save` (format, quality, lossless, metadata, hold). Of a picture that was kept
+        as it was, the file itself is copied, unless another format or an option asks for another one."""
+        same = {k: v for k, v in options.items() if v is not None and k != "hold"} in ({}, {"metadata": True})
+        if self.report.kept and same and (origin := self._origin(Path(path))) is not None:
+            hold = bool(options.get("hold"))
+            with atomic_path(path, hold) as temporary:
+                shutil.copyfile(origin, temporary)
+            return temporary if hold else Path(path)
         return self.picture.save(path, software=f"Restora {__version__} ({self.report.model})", **options)
+
+    def _origin(self, path: Path) -> Path | None:
+        """The file that the picture came from, if it may stand for it at `path`: it still holds the same pixels."""
+        origin = self.picture.origin
+        if origin is None or origin.suffix.lower() != path.suffix.lower():
+            return None
+        try:
+            stored = Picture.open(origin)
+        except RestoraError:
+            return None
+        return origin if np.array_equal(stored.pixels, self.picture.pixels) else None
 
 
 class Restorer(abc.ABC):
@@ -143,6 +164,11 @@ class Restorer(abc.ABC):
     @abc.abstractmethod
     def output_size(self, height: int, width: int, controls: Any) -> tuple[int, int]:
         """Height and width of the result for a picture of that size."""
+
+    def expected_seconds(self, height: int, width: int, controls: Any) -> float | None:
+        """How long a picture of that size will take, for restorers whose time does not follow the number of pixels; None:
+        whoever asks measures it on a sample."""
+        return None
 
     @property
     @abc.abstractmethod

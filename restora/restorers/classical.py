@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from restora.degradation.estimate import noise_level
+from restora.degradation.flat_noise import noise_sigma
 from restora.engine import FunctionOperator, Progress, Settings, run
 from restora.errors import UsageError
 from restora.io import Picture
@@ -96,7 +96,7 @@ class ClassicalDenoiser(Restorer):
         notes = []
         source = picture.filled()
         if isinstance(controls.sigma, str):
-            controls = controls.model_copy(update={"sigma": round(noise_level(source), 2)})
+            controls = controls.model_copy(update={"sigma": round(noise_sigma(source), 2)})
             notes.append(f"Noise level estimated as {controls.sigma:g} of 255.")
         transform = picture.colour_transform()
         decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from restora.degradation.estimate import jpeg_quality, jpeg_table_quality, noise_level
+from restora.degradation.estimate import jpeg_quality, jpeg_table_quality
+from restora.degradation.flat_noise import noise_sigma
 from restora.engine import NetworkOperator, Progress, Settings, run
 from restora.errors import UsageError
 from restora.io import Picture
@@ -75,7 +77,7 @@ class Enhancer(Restorer):
         notes = []
         sigma = getattr(controls, "sigma", None)
         if isinstance(sigma, str) and sigma == AUTO:
-            sigma, high = noise_level(picture.filled()), own["sigma"].high
+            sigma, high = noise_sigma(picture.filled()), own["sigma"].high
             found["sigma"] = round(min(sigma, high if high is not None else sigma), 2)
             notes.append(f"Noise level estimated as {found['sigma']:g} of 255.")
         quality = getattr(controls, "quality", None)
@@ -108,7 +110,7 @@ class Enhancer(Restorer):
     ) -> tuple[Picture, Report]:
         started = time.monotonic()
         base = settings or self.settings
-        how = Settings(base.device, base.precision, base.tile, controls.ensemble or base.ensemble, base.threads)
+        how = replace(base, ensemble=controls.ensemble or base.ensemble)
         transform = picture.colour_transform()
         decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)
         controls, estimated = self.settled(controls, picture)
@@ -137,6 +139,7 @@ class Enhancer(Restorer):
             time.monotonic() - started,
             told(controls),
             [*estimated, *ran.notes, *picture.notes],
+            backend=ran.backend,
         )
         return picture.replace(pixels=pixels, alpha=picture.alpha), report
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restora import zoo
-from restora.engine import Settings, choose_device, choose_precision
+from restora.engine import Settings, check_settings
 from restora.errors import UsageError
 from restora.restorers.base import Restoration, Restorer
 from restora.restorers.classical import CLASSICAL, ClassicalDenoiser
@@ -24,6 +24,7 @@ _TASKS = {
     "dejpeg": "dejpeg",
     "deconvolve": "deconvolve",
 }
+AUTO = "auto"  # the task that chooses the others
 _BEST_CLASSICAL = "block_matching"  # the default where no trained denoiser is installed
 _WITHOUT_CARD: dict[str, Callable[[Settings], Restorer]] = {
     "bicubic": Bicubic,
@@ -43,6 +44,7 @@ def load(
     scale: int | None = None,
     method: str | None = None,
     keep_steps: str | Path | None = None,
+    backend: str = "auto",
 ) -> Restorer:
     """A restorer by name.
 
@@ -50,20 +52,27 @@ def load(
         model: a name of `restora.list_models()` (``fsrcnn_x4.restora``), a bare variant (``fsrcnn_x4``), a family
             (``fsrcnn``: all its scales), ``bicubic``, ``zssr``, or the path of a checkpoint, which is identified from its
             content; ``variant=path`` says what it is. None takes the default of `task`.
-        task: ``upscale``, ``denoise``, ``deblur``, ``dejpeg`` or ``deconvolve``; only needed when `model` is None. For
+        task: ``auto``, ``upscale``, ``denoise``, ``deblur``, ``dejpeg`` or ``deconvolve``; only needed when `model` is None. For
             ``deconvolve``, `model` may also be a method's name, and `load("deconvolve", method="gddec")` is the same.
-        device: ``auto``, ``cpu``, ``cuda``, ``mps``. precision: ``auto``, ``float32``, ``bf16``, ``fp16``.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``. precision: ``auto``, ``float32``, ``bf16``, ``fp16``, ``int8``.
         tile: side of a tile in input pixels, 0 for none, None to let the engine choose.
         scale: which scale an ambiguous checkpoint is for.
+        backend: what runs a network, one of `restora.engine.BACKENDS`; ``auto`` takes what `restora tune` found, else torch.
         method: of deconvolution, see `restorers.deconvolve.methods()`. keep_steps: folder for its intermediate pictures.
 
     Raises:
         UnknownModel, WeightsError, UsageError: with a sentence that says what to do.
     """
-    settings = Settings(device, precision, tile, threads=threads)
-    choose_precision(precision, choose_device(device), half_safe=True)  # wrong names are refused before any work
-    if task is not None and task not in _TASKS and task not in _TASKS.values():
-        raise UsageError(f"There is no task '{task}'; the tasks are {', '.join(_TASKS)}.")
+    settings = Settings(device, precision, tile, threads=threads, backend=backend)
+    check_settings(settings)  # wrong names are refused before any work
+    if task is not None and task != AUTO and task not in _TASKS and task not in _TASKS.values():
+        raise UsageError(f"There is no task '{task}'; the tasks are {', '.join((AUTO, *_TASKS))}.")
+    if task == AUTO:
+        from restora.restorers.automatic import Automatic
+
+        if model is not None:
+            raise UsageError("The task auto chooses its models by itself; name another task for one of them.")
+        return Automatic(settings)
     if "deconvolve" in (task, model):
         return _deconvolver(None if model == "deconvolve" else model, settings, method, keep_steps)
     if method is not None or keep_steps is not None:
@@ -89,12 +98,15 @@ def load(
 
 
 def restore(
-    picture: Any, task: str = "upscale", model: str | Path | None = None, device: str = "auto", **controls: Any
+    picture: Any, task: str | None = None, model: str | Path | None = None, device: str = "auto", **controls: Any
 ) -> Restoration:
-    """Restores one picture: `load` and call in one.
+    """Restores one picture: `load` and call in one. Without a task and a model it looks what the picture needs (`Automatic`).
 
+    >>> restore("old.jpg").save("new.jpg")  # doctest: +SKIP
     >>> restore("old.jpg", task="upscale", scale=2).save("new.png")  # doctest: +SKIP
     """
+    if task is None and model is None:
+        task = AUTO
     return load(model, task=task, device=device)(picture, **controls)
 
 
@@ -114,7 +126,12 @@ def _deconvolver(
             raise UsageError(f"Two methods were named, {model} and {method}.")
         return Deconvolver(method or str(model or WITHOUT_WEIGHTS), settings, keep_steps)
     found = load(
-        model, device=settings.device, precision=settings.precision, tile=settings.tile, threads=settings.threads
+        model,
+        device=settings.device,
+        precision=settings.precision,
+        tile=settings.tile,
+        threads=settings.threads,
+        backend=settings.backend,
     )
     if not isinstance(found, Deconvolver):
         raise UsageError(f"'{model}' is made for the task {found.task}, and takes no kernel.")

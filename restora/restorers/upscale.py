@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ class Upscaler(Restorer):
         started = time.monotonic()
         plan = self.plan(controls)
         base = settings or self.settings
-        how = Settings(base.device, base.precision, base.tile, controls.ensemble or base.ensemble, base.threads)
+        how = replace(base, ensemble=controls.ensemble or base.ensemble)
         report = Report(
             self.name,
             "+".join(dict.fromkeys(self.sources[p].checksum for p in plan.passes)),
@@ -159,6 +159,7 @@ class Upscaler(Restorer):
             current, ran = run(operator, current, target, settings, before, encode, meter.update, cancelled)
             meter.advance(scale)
             report.device, report.precision, report.tile = ran.device, ran.precision, max(report.tile, ran.tile)
+            report.backend = ran.backend
             report.tiles += ran.tiles
             report.notes += [note for note in ran.notes if note not in report.notes]
         if plan.factor != 1:

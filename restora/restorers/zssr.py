@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,6 +46,7 @@ _RATES = (1e-3, 1e-4, 1e-5, 1e-6)
 _FALLS = (0.6, 0.8, 0.95)
 _NOISY_SONS = 8  # different noise in so many reduced copies
 _SMALLEST_SON = 8
+_TIMED_STEPS = 3
 
 
 class ZssrControls(UpscaleControls):
@@ -91,6 +93,21 @@ class ZeroShot(Upscaler):
         """One step, whatever the scale: the input is enlarged before the network."""
         scale = controls.scale if controls.scale is not None else self.scale
         return ScalePlan(scale, (), scale)
+
+    def expected_seconds(self, height: int, width: int, controls: Any) -> float:
+        """From a few steps of a network that is thrown away: the time is that of the steps, and of the enlargement."""
+        factors = _factors(self.plan(controls).wanted, controls.gradual)
+        few = controls.model_copy(update={"steps": _TIMED_STEPS, "sigma": 0.0})
+        trainer = Trainer(3, few, replace(self.settings, ensemble=False))
+        side = max(controls.crop, math.ceil(_SMALLEST_SON * max(factors)))
+        sample = torch.full((1, 3, side, side), 0.5)
+        trainer.train(sample, max(factors), None, _Clock(None, 1), None)  # warms up
+        step = trainer.train(sample, max(factors), None, _Clock(None, 1), None) / _TIMED_STEPS
+        started = time.monotonic()
+        trainer.enlarge(sample, (side, side), None)
+        pixel = (time.monotonic() - started) / side**2 * (8 if controls.ensemble else 1)
+        enlarged = sum(height * width * math.prod(factors[: n + 1]) ** 2 for n in range(len(factors)))
+        return step * controls.steps * len(factors) + pixel * enlarged
 
     def restore(
         self,

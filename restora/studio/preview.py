@@ -13,7 +13,6 @@ import numpy as np
 from restora.errors import Cancelled, PictureTooLarge, RestoraError
 from restora.studio import views
 from restora.studio.catalogue import Catalogue
-from restora.studio.look import middle
 from restora.studio.settings import Limits
 from restora.studio.store import Store
 
@@ -197,6 +196,7 @@ def _local_maps(values: Mapping[str, Any], size: tuple[int, int], box: tuple[int
 
 def _noise(picture: Any) -> tuple[float, list[str]]:
     from restora.degradation.estimate import noise_level
+    from restora.restorers.automatic import middle
 
     part = middle(picture.pixels)
     if min(part.shape[:2]) < 8:

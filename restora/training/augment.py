@@ -88,6 +88,12 @@ class Augmentation(BaseModel, abc.ABC):
         """Whether it may ask for pixels to be left out of the loss."""
         return False
 
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        """The kinds of its operations after which a picture no longer has the noise level, kernel or quality of its own: they
+        mix pictures, or pictures with a colour."""
+        return ()
+
     def _done(self, input: Tensor, target: Tensor, mask: Tensor | None = None) -> Augmented:
         return Augmented(input, target, mask, self.kind)
 
@@ -133,6 +139,10 @@ class CutMix(Augmentation):
     kind: ClassVar[str] = "cutmix"
     alpha: float = Field(0.7, ge=0, le=1, description="mean of the box's side as a share of the picture's")
 
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        return (self.kind,)
+
     def _apply(self, input: Tensor, target: Tensor, rng: np.random.Generator) -> Augmented:
         other, box = _partner(input, rng), _box(input, self.alpha, rng)
         scale = _scale(input, target)
@@ -145,6 +155,10 @@ class Mixup(Augmentation):
     kind: ClassVar[str] = "mixup"
     alpha: float = Field(1.2, gt=0, description="both parameters of the Beta distribution")
 
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        return (self.kind,)
+
     def _apply(self, input: Tensor, target: Tensor, rng: np.random.Generator) -> Augmented:
         other, weight = _partner(input, rng), float(rng.beta(self.alpha, self.alpha))
         return self._done(*(torch.lerp(z[other], z, weight) for z in (input, target)))
@@ -156,6 +170,10 @@ class CutMixup(Augmentation):
     kind: ClassVar[str] = "cutmixup"
     alpha: float = Field(0.7, ge=0, le=1, description="mean of the box's side as a share of the picture's")
     mixup_alpha: float = Field(1.2, gt=0, description="both parameters of the mixture's Beta distribution")
+
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        return (self.kind,)
 
     def _apply(self, input: Tensor, target: Tensor, rng: np.random.Generator) -> Augmented:
         other, box = _partner(input, rng), _box(input, self.alpha, rng)
@@ -185,6 +203,10 @@ class Blend(Augmentation):
     per_channel: bool = Field(
         False, description="a weight for each channel, as the text says; the published code has one"
     )
+
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        return (self.kind,)
 
     def _apply(self, input: Tensor, target: Tensor, rng: np.random.Generator) -> Augmented:
         channels = input.shape[1]
@@ -268,6 +290,11 @@ class MoA(Augmentation):
     def masks(self) -> bool:
         return any(step.masks for step in self._drawn)
 
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        drawn = (step for step, often in zip(self._drawn, self._frequencies, strict=True) if often)
+        return tuple(kind for step in drawn for kind in step.mixes)
+
     def _apply(self, input: Tensor, target: Tensor, rng: np.random.Generator) -> Augmented:
         chosen = self._drawn[int(rng.choice(len(self._drawn), p=self._frequencies))]
         return chosen(input, target, rng)
@@ -284,6 +311,10 @@ class Chain:
         self.steps = tuple(steps)
         if any(step.masks for step in self.steps[:-1]):
             raise UsageError("An augmentation that drops pixels (cutout, moa) comes last in a chain.")
+
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        return tuple(kind for step in self.steps for kind in step.mixes)
 
     def __call__(self, input: Tensor, target: Tensor, rng: np.random.Generator) -> Augmented:
         result = Augmented(input, target)

@@ -83,12 +83,14 @@ def _card(
     spec: Any = net.spec
     allowed = typing.get_args(zoo.Card.model_fields["task"].annotation)
     task = next((t for t in (spec.task, trainer.pairs.maker.task) if t in allowed), allowed[0])
-    variant = recipe.network.variant if not recipe.stages else trainer.recipe.network.variant
+    network = recipe.network if not recipe.stages else trainer.recipe.network
+    variant = network.variant
     tag = "".join(c if c.isalnum() or c in "_.+-" else "_" for c in recipe.name.lower().replace(variant, ""))
     return zoo.Card(
         name=f"{variant}.{tag.strip('_.-') or 'trained'}",
         title=recipe.description or variant,
         variant=variant,
+        config=network.config,
         task=task,
         family=networks.family_of(variant).name,
         scales=_scales(trainer, spec),
@@ -110,8 +112,10 @@ def _card(
 
 
 def _scales(trainer: Trainer, spec: Any) -> list[int]:
-    """What was trained of what the network could do."""
-    trained = [s for s in spec.scales if s in trainer.pairs.maker.scales]
+    """What was trained of what the network could do. A network for lost resolution learns at unchanged size what a scale is."""
+    maker = trainer.pairs.maker
+    low, high = getattr(maker.options, "factor", (0, 0))
+    trained = [s for s in spec.scales if s in maker.scales or low <= s <= high]
     return trained or list(spec.scales)
 
 
@@ -132,6 +136,7 @@ def _entries(trainer: Trainer, net: nn.Module, scores: Scores) -> list[zoo.Score
                 psnr=round(scores.output[case.name], 4),
                 ssim=round(similar[case.name], 5),
                 bicubic_psnr=round(scores.baseline[case.name], 4) if scores.plain == "bicubic" else None,
+                input_psnr=round(scores.input[case.name], 4) if scores.plain != "bicubic" else None,
                 command=f"restora train {trainer.recipe.name}",
             )
         )

@@ -72,10 +72,20 @@ class Pairs:
         part = slice(size * self.rank // self.world, size * (self.rank + 1) // self.world)
         made = self.maker.draw(self.source, Order(self.recipe.seed, step, size, patch, rng, part))
         if self.augment is not None:
+            self._check_mixing(made)
             done = self.augment(made.input, made.target, np.random.default_rng((self.recipe.seed, step, 1)))
             made.input, made.target = done.input, done.target
             made.mask = done.mask if made.mask is None or done.mask is None else made.mask * done.mask
         return self.coloured(made)
+
+    def _check_mixing(self, made: Batch) -> None:
+        """Raises RecipeError where the augmentation mixes pictures of which each has its own noise level, kernel or quality."""
+        own = [k for k, v in made.controls.items() if isinstance(v, Tensor) and v.dim() and len(v) == len(made)]
+        if own and (mixing := self.augment.mixes):
+            raise RecipeError(
+                f"The augmentation {' and '.join(mixing)} mixes pictures, but the network is told the {' and '.join(own)} of "
+                "each picture, which would no longer be true: leave it out of augment, or make the task blind."
+            )
 
     def coloured(self, batch: Batch) -> Batch:
         """A batch of RGB in the network's colours."""

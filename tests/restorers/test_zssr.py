@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from restora import networks
+from restora import jobs, networks
 from restora.degradation import kernels, resize
 from restora.engine import Settings
 from restora.errors import Cancelled, UsageError
 from restora.evaluation import psnr
 from restora.restorers import Bicubic
-from restora.restorers.zssr import ZeroShot, back_projected, reduced
+from restora.restorers.zssr import Trainer, ZeroShot, back_projected, reduced
 
 QUICK = {"steps": 3, "crop": 16, "ensemble": False, "back_projection": 1}
 
@@ -102,3 +105,22 @@ def test_a_known_kernel_and_noise_are_used() -> None:
 def test_what_cannot_be_is_refused(controls: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         zssr()(discs(32), **controls)
+
+
+def test_an_estimate_does_not_learn_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def counted(self: Trainer, *_: object) -> float:
+        steps.append(self.controls.steps)
+        return 3.0
+
+    monkeypatch.setattr(Trainer, "train", counted)
+    monkeypatch.setattr(ZeroShot, "restore", None)  # called, it would be an error
+    Image.fromarray(discs(40)).save(tmp_path / "a.png")
+    items = jobs.assign(jobs.expand([str(tmp_path / "a.png")]), tmp_path / "out", "", "auto")
+    for gradual, rounds in ((False, 1), (True, 2)):
+        (found,) = jobs.estimate(zssr(), items, {"scale": 4, "steps": 50_000, "gradual": gradual, "crop": 16})
+        assert found.output_size == (160, 160) and not found.error
+        # three steps take three seconds here, and the enlargement comes on top
+        assert 50_000 * rounds < found.seconds < 50_000 * rounds + 600
+    assert max(steps) == 3 and not (tmp_path / "out").exists()

@@ -46,9 +46,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sampler(
-    task: dict[str, Any], photos: Path, clip: Path, rank: int = 0, world: int = 1, **data: Any
+    task: dict[str, Any],
+    photos: Path,
+    clip: Path,
+    rank: int = 0,
+    world: int = 1,
+    augment: dict[str, Any] | None = None,
+    **data: Any,
 ) -> training.Pairs:
-    recipe = training.parse_recipe({**TINY, "task": task, "data": {"patch": 16, "batch": 4, "cache": False, **data}})
+    recipe = training.parse_recipe(
+        {**TINY, "task": task, "augment": augment, "data": {"patch": 16, "batch": 4, "cache": False, **data}}
+    )
     return training.Pairs(recipe, {"": photos, "clips": clip}, "rgb", rank=rank, world=world)
 
 
@@ -258,6 +266,29 @@ def test_growing_patches(photos: Path, clip: Path) -> None:
     growth = [{"step": 2, "patch": 20, "batch": 2}, {"step": 4, "patch": 24, "batch": 1}]
     sampled = sampler({"kind": "sr", "scale": 2}, photos, clip, growth=growth)
     assert [tuple(sampled.batch(s).input.shape[::3]) for s in (1, 2, 3, 4)] == [(4, 16), (2, 20), (2, 20), (1, 24)]
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [("denoise", "sigma"), ("dejpeg", "quality"), ("nonblind", "kernel and sigma")],
+)
+@pytest.mark.parametrize("augment", ["mixup", "cutmix", "cutmixup", "blend", "moa"])
+def test_pictures_are_not_mixed_where_each_has_a_level_of_its_own(
+    task: str, told: str, augment: str, photos: Path, clip: Path
+) -> None:
+    augmented = sampler(TASKS[task], photos, clip, augment={"kind": augment, "p": 1e-9})  # whatever is drawn
+    with pytest.raises(RecipeError, match=f"mixes pictures, but the network is told the {told} of each"):
+        augmented.batch(0)
+
+
+def test_pictures_are_mixed_where_the_network_is_told_nothing_of_each(photos: Path, clip: Path) -> None:
+    mixing = {"kind": "mixup", "p": 1.0}
+    for task in ({"kind": "denoise", "blind": True}, {"kind": "sr", "scale": 2}, TASKS["resolution"]):
+        plain, mixed = (sampler(task, photos, clip, augment=how).batch(0) for how in (None, mixing))
+        assert not torch.equal(plain.target, mixed.target)
+    kept = {"kind": "moa", "ratios": {"rgb_permutation": 1, "cutout": 1, "mixup": 0}}
+    told = sampler(TASKS["denoise"], photos, clip, augment=kept).batch(0)
+    assert told.controls["sigma"].shape[0] == 4
 
 
 def test_batches_in_parts() -> None:

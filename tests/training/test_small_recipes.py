@@ -56,3 +56,12 @@ def test_a_small_recipe_runs_to_its_card(name: str, sources: dict[str, Path], tm
     done = training.train(recipe, data, data[""], tmp_path, threads=1)
     assert done.finished and math.isfinite(done.line["validation"]) and done.line["input"] > 5
     assert done.card is not None and zoo.read_card(done.card).training.steps == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_recipe_ends_better_than_the_degraded_input(name: str, data_folder: Path, tmp_path: Path) -> None:
+    """At its full length: minutes each, an hour or more for all of them on one core."""
+    photos, held_out = data_folder / "train" / "photos", data_folder / "train" / "validation"
+    done = training.train(training.load_recipe(training.find_recipe(name)), photos, held_out, tmp_path, threads=1)
+    assert done.line["validation"] > done.line["input"]

@@ -140,8 +140,9 @@ class Procedure(abc.ABC):
         return {}
 
     def finished(self, net: nn.Module) -> nn.Module:
-        """The network that is exported, from the averaged one."""
-        return net
+        """The network that is exported, from the averaged one: folded, where it was trained in a wider form."""
+        fold: Callable[[], nn.Module] | None = getattr(net, "fold", None)
+        return fold() if fold is not None else net
 
 
 def restored(net: nn.Module, batch: Batch) -> Tensor:

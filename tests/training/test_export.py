@@ -1,0 +1,55 @@
+"""From a run to weights: the same recipe and seed give the same file; the card says how it was built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import restora
+from restora import training, zoo
+from tests.training.conftest import TINY
+
+
+def trained(recipe: training.Recipe, photos: Path, folder: Path) -> bytes:
+    """The weight file of a run."""
+    done = training.train(recipe, photos, photos, folder, threads=1)
+    assert done.weights is not None
+    return done.weights.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fsrcnn_x4"])
+def test_a_bundled_recipe_gives_the_same_bytes_again(name: str, photos: Path, tmp_path: Path) -> None:
+    """200 steps of what the bundled weights were trained by, twice."""
+    settings = training.load_recipe(name).model_dump(mode="json")
+    settings |= {"steps": 200, "validation": {"every": 100, "pictures": 2}}
+    recipe = training.parse_recipe(settings)
+    first, second = (trained(recipe, photos, tmp_path / part) for part in ("a", "b"))
+    assert first == second
+    other = training.parse_recipe(settings | {"seed": 2})
+    assert trained(other, photos, tmp_path / "c") != first
+
+
+def test_a_configuration_of_its_own_is_on_the_card(photos: Path, tmp_path: Path) -> None:
+    network = {"variant": "srrunet", "config": {"widths": [8, 8, 8, 8], "blocks": 1}}
+    changes = {"name": "srrunet_xs", "network": network, "task": {"kind": "resolution", "factor": [1, 4]}, "steps": 2}
+    changes |= {"data": {"patch": 16, "batch": 1}, "optimiser": {"lr": 0.001}, "validation": {"every": 2, "crop": 32}}
+    done = training.train(training.parse_recipe({**TINY, **changes}), photos, photos, tmp_path, threads=1)
+    assert done.card is not None and done.weights is not None
+    card = zoo.read_card(done.card)
+    assert (
+        card.config == network["config"]
+        and card.variant == "srrunet"
+        and "config" in yaml.safe_load(done.card.read_text())
+    )
+    folder = zoo.cache_folder()
+    for part in ("weights", "cards"):
+        (folder / part).mkdir(parents=True)
+    (folder / "weights" / done.weights.name).write_bytes(done.weights.read_bytes())
+    (folder / "cards" / done.card.name).write_bytes(done.card.read_bytes())
+    assert card.scales == [2, 3, 4, 1]  # the factors that were trained, not the size that stayed
+    restorer = restora.load(card.name)
+    assert restorer(np.zeros((8, 8, 3), np.uint8), scale=2).array.shape == (16, 16, 3)
