@@ -35,13 +35,14 @@ import torch
 from restora import solvers
 from restora.degradation.convolution import convolve
 from restora.degradation.estimate import noise_level
+from restora.restorers import denoiser, load
 from restora.solvers import Problem
 
 Array = np.ndarray
 PICTURES, KERNELS = range(1, 5), range(1, 9)
 BORDER, SHIFT = 25, 3
 TURNED = 1  # the kernel that is the wrong way round
-METHODS = "wiener,richardson-lucy,total-variation,hyper-laplacian,gddec,auto"
+METHODS = "wiener,richardson-lucy,total-variation,hyper-laplacian,gddec,auto,auto+drunet_s.restora"
 
 
 def score(restored: Array, sharp: Array) -> float:
@@ -100,7 +101,9 @@ def skimage_wiener(y: Array, kernel: Array, sigma: float) -> Array:
 
 
 def ours(name: str) -> Callable[[Array, Array, float], Array]:
-    solver = solvers.create(name)
+    """A method, with the denoiser that stands behind a plus."""
+    method, _, network = name.partition("+")
+    solver = solvers.create(method, **({"denoise": denoiser(load(network, threads=1))} if network else {}))
 
     def work(y: Array, kernel: Array, sigma: float) -> Array:
         problem = Problem(torch.from_numpy(y).float()[None, None], torch.from_numpy(kernel), 1, sigma)

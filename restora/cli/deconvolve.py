@@ -49,7 +49,8 @@ def register(app: typer.Typer) -> None:
         denoiser: Annotated[
             str | None,
             typer.Option(
-                rich_help_panel=_METHOD, help="For dpir, admm, red, our-nonblind: a model or file; or dct, tv, nlm."
+                rich_help_panel=_METHOD,
+                help="For auto, dpir, admm, red, our-nonblind: a model or file; or dct, tv, nlm; or none.",
             ),
         ] = None,
         enhancer: Annotated[

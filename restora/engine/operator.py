@@ -131,10 +131,21 @@ class NetworkOperator:
             added = ycbcr_to_rgb(ycbcr)
             return (resize(added, self.scale) if self.scale > 1 else added).add_(y, alpha=_LUMA_GAIN)
         if self.spec.channels == 3:
-            y = self._run(x.expand(-1, 3, -1, -1) if grey else x, maps, half)
-            return y.mean(dim=1, keepdim=True) if grey else y
+            return self._grey_as_colour(x, maps, half) if grey else self._run(x, maps, half)
         # a grey network sees the colour planes one by one
         return torch.cat([self._run(plane, maps, half) for plane in x.split(1, dim=1)], dim=1)
+
+    def _grey_as_colour(self, x: Tensor, maps: dict[str, Tensor], half: torch.dtype | None) -> Tensor:
+        """Three equal channels, and their mean. Their noise is equal too, where a denoiser of colours expects it to be
+        independent: to such a one it is as strong as sqrt(3) sigma. Stronger noise than it knows it sees in a darker picture."""
+        known = next((control for control in self.spec.controls if control.name == "sigma"), None)
+        if known is None:
+            return self._run(x.expand(-1, 3, -1, -1), maps, half).mean(dim=1, keepdim=True)
+        level = math.sqrt(3) * maps.get("sigma", self.controls["sigma"])
+        highest = float(level.max() if isinstance(level, Tensor) else level)
+        dark = 1.0 if known.high is None else min(1.0, known.high / max(highest, 1e-6))
+        y = self._run(dark * x.expand(-1, 3, -1, -1), {**maps, "sigma": dark * level}, half)
+        return y.mean(dim=1, keepdim=True) / dark
 
     def bytes_per_pixel(self) -> float:
         """Working memory in bytes for each input pixel, found by a run on a tiny picture, once for a network and scale: one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -29,14 +30,16 @@ from restora.restorers.our_nonblind import OurNonBlind
 from restora.restorers.stages import Stage, run_stages
 from restora.restorers.upscale import Source
 from restora.solvers import Denoiser, Solver
-from restora.solvers.auto import noise_seen
+from restora.solvers.auto import FLOOR, noise_seen
 from restora.solvers.denoisers import DENOISERS
 from restora.solvers.doubt import is_turned, refitted
 
-WITHOUT_WEIGHTS = "auto"  # the best method that needs no weights
+BEST = "auto"  # the best method, which needs no weights and takes the installed denoiser's where there are
 NETWORKS = ("usrnet", "onepass")
 _SHORT = {"rl": "richardson_lucy", "hl": "hyper_laplacian"}
 _LARGEST_SCALE = 16
+_LARGE = 4_000_000  # pixels from which the best method leaves the denoiser's weights aside unless it is told of them
+NO_DENOISER = "none"
 _SAMPLE = 2048  # side of the middle part of a picture from which noise and kernel are judged
 
 
@@ -96,7 +99,9 @@ class DeconvolveControls(Controls):
     seed: int = Field(0, ge=0, description="of methods that draw at random")
     network: Part = Field(None, description="weights for usrnet and onepass: a name or a file")
     denoiser: Part = Field(
-        None, description="for dpir, admm, red, our-nonblind: a name or file; dct, tv, nlm and bm3d need no weights"
+        None,
+        description="for auto, dpir, admm, red, our-nonblind: a name or file; dct, tv, nlm and bm3d need no weights; "
+        "none for no denoiser's weights",
     )
     enhancer: Part = Field(None, description="weights of SRRUNet for our-nonblind: a name or a file")
     options: dict[str, Any] = Field(default_factory=dict, description="further options of the method, by name")
@@ -150,7 +155,7 @@ class Deconvolver(Restorer):
 
     def __init__(
         self,
-        method: str = WITHOUT_WEIGHTS,
+        method: str = BEST,
         settings: Settings = Settings(),
         keep_steps: str | Path | None = None,
         label: str = "",
@@ -164,8 +169,11 @@ class Deconvolver(Restorer):
 
     @property
     def fingerprint(self) -> str:
-        """Of the algorithms; kernel, method and weights are in the controls, by their content."""
-        return "deconvolve/1" if self.network is None else f"deconvolve/1+{self.network.checksum}"
+        """Of the algorithms, and of the weights that are taken unasked; the rest is in the controls, by its content."""
+        weights = [] if self.network is None else [self.network.checksum]
+        with contextlib.suppress(UnknownModel):
+            weights.append(zoo.default_model("denoise").weights.sha256[:16])
+        return "+".join(["deconvolve/2", *weights])
 
     def output_size(self, height: int, width: int, controls: DeconvolveControls) -> tuple[int, int]:
         return height * controls.scale, width * controls.scale
@@ -203,7 +211,7 @@ class Deconvolver(Restorer):
             notes += said
         method = self._method(controls)
         told = controls.model_dump(exclude_none=True)
-        if method == WITHOUT_WEIGHTS and _robust(controls, kernel):
+        if method == BEST and _robust(controls, kernel):
             # this method's robustness is another kernel: it is looked for once, not in each tile
             part = load(_middle(source), decode)
             fit = refitted(solvers.Problem(part, kernel.centred().weights, controls.scale, sigma))[0]
@@ -212,13 +220,25 @@ class Deconvolver(Restorer):
                 "The kernel was centred, and turned and stretched where that suits the picture better (robust)."
             )
             controls = controls.model_copy(update={"robust": False})
-        if method == WITHOUT_WEIGHTS and isinstance(controls.sigma, str):
+        if method == BEST and source.shape[0] * source.shape[1] > _LARGE and controls.denoiser is None:
+            controls = controls.model_copy(update={"denoiser": NO_DENOISER})
+            notes.append(
+                "The picture is large, so the quicker method without weights was used; --denoiser NAME (see "
+                "`restora models list`) takes a network."
+            )
+        if method == BEST and isinstance(controls.sigma, str):
             # what the blur left of the picture shows noise that the finest detail does not; once, not in each tile
             part = load(_middle(source), decode)
             seen = round(noise_seen(solvers.Problem(part, kernel.weights, controls.scale, sigma)), 2)
             if seen > sigma:
                 sigma = seen
                 notes.append(f"Where the blur left nothing else, the noise is {seen:g} of 255; that was taken.")
+            if sigma < FLOOR and controls.scale == 1 and self._denoiser(controls, settings) is not None:
+                sigma = FLOOR
+                notes.append(
+                    f"{FLOOR:g} of 255 was taken for the noise, because the kernel of a photograph is never exact; with "
+                    "--sigma the kernel is trusted as far as that says."
+                )
         stages, said = self._plan(method, controls, kernel, sigma, settings)
         notes += said
         keep = None if self.keep_steps is None else self._keeper(picture, encode)
@@ -306,10 +326,10 @@ class Deconvolver(Restorer):
             denoiser = self._denoiser(controls, settings)
             if denoiser is not None:
                 options["denoise"] = denoiser
-            else:
+            elif method != BEST:
                 notes.append(
                     f"{method} ran with a denoiser without weights, because no trained one is at hand (--denoiser); "
-                    f"without weights --method {WITHOUT_WEIGHTS} is the best."
+                    f"without weights --method {BEST} is the best."
                 )
         if _has(kind, "robust") and "robust" not in options:
             options["robust"] = _robust(controls, kernel)
@@ -335,7 +355,7 @@ class Deconvolver(Restorer):
             if not cards:
                 raise UsageError(
                     f"{method} needs trained weights, and none are installed: give a file with --model, or use "
-                    f"--method {WITHOUT_WEIGHTS}, the best method that needs none."
+                    f"--method {BEST}, the best method that needs none."
                 )
             given = next((c for c in cards if c.default), cards[0]).name
         return self._once("network", given, lambda: _network(given, method))
@@ -348,8 +368,10 @@ class Deconvolver(Restorer):
         return self._loaded[key]
 
     def _denoiser(self, controls: DeconvolveControls, settings: Settings) -> Denoiser | None:
-        """The denoiser that was asked, or the zoo's; None where there is neither."""
+        """The denoiser that was asked, or the zoo's; None where there is neither, or none is wanted."""
         given = controls.denoiser
+        if given == NO_DENOISER:
+            return None
         if given is None:
             installed = self._once("denoiser", "", lambda: _installed_denoiser(settings))
             return None if installed is None else as_denoiser(installed)

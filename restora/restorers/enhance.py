@@ -116,12 +116,17 @@ class Enhancer(Restorer):
         controls, estimated = self.settled(controls, picture)
         operator, maps = self.operator(controls)
         source = picture.filled()
+        grey = source.shape[2] == 3 and transform.is_identity and _is_grey(source)
+        if grey:  # stays grey, and its noise is not taken for that of three channels
+            source = source[..., :1]
         if maps:
             check_size(maps, *source.shape[:2])
             source = with_maps(source, self.spec, maps, decode)
             decode = None
-        target = allocate(picture.pixels.shape, picture.pixels.dtype)
+        target = allocate((*picture.pixels.shape[:2], 1) if grey else picture.pixels.shape, picture.pixels.dtype)
         pixels, ran = run(operator, source, target, how, decode, encode, progress, cancelled)
+        if grey:
+            pixels = np.repeat(pixels, 3, axis=2)
         if controls.strength < 1:
             pixels = blended(picture.pixels, pixels, controls.strength)
         size = (picture.height, picture.width)
@@ -142,6 +147,14 @@ class Enhancer(Restorer):
             backend=ran.backend,
         )
         return picture.replace(pixels=pixels, alpha=picture.alpha), report
+
+
+def _is_grey(source: np.ndarray) -> bool:
+    """Whether the three channels are the same everywhere; quick to say no."""
+    for part in (source[:: max(1, len(source) // 16)], source):
+        if not (np.array_equal(part[..., 0], part[..., 1]) and np.array_equal(part[..., 0], part[..., 2])):
+            return False
+    return True
 
 
 def _quality(picture: Picture) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from restora.engine import Settings, check_settings
 from restora.errors import UsageError
 from restora.restorers.base import Restoration, Restorer
 from restora.restorers.classical import CLASSICAL, ClassicalDenoiser
-from restora.restorers.deconvolve import WITHOUT_WEIGHTS, Deconvolver, is_method, method_name
+from restora.restorers.deconvolve import BEST, Deconvolver, is_method, method_name
 from restora.restorers.enhance import Enhancer
 from restora.restorers.upscale import Bicubic, Source, Upscaler
 from restora.restorers.zssr import ZeroShot
@@ -124,7 +124,7 @@ def _deconvolver(
     if model is None or is_method(str(model)):
         if model is not None and method is not None and method_name(str(model)) != method_name(method):
             raise UsageError(f"Two methods were named, {model} and {method}.")
-        return Deconvolver(method or str(model or WITHOUT_WEIGHTS), settings, keep_steps)
+        return Deconvolver(method or str(model or BEST), settings, keep_steps)
     found = load(
         model,
         device=settings.device,

@@ -1,4 +1,4 @@
-"""The best that this package does without trained weights: sparse deconvolution, then a denoiser between data equations.
+"""The best method: with a trained denoiser DPIR; without weights sparse deconvolution, then rounds of block matching.
 
 The rounds with the denoiser are those of decoupled deblurring (Danielyan, Katkovnik, Egiazarian, BM3D Frames and Variational
 Image Deblurring, IEEE TIP 2012) with the filter for noise of a known spectrum (Dabov et al., Image restoration by sparse 3D
@@ -18,14 +18,16 @@ from torch import Tensor
 
 from restora.errors import UsageError
 from restora.networks.deconvolution import enlarge
-from restora.solvers.base import Monitor, Problem, Solver, Step
+from restora.solvers.base import Denoiser, Monitor, Problem, Solver, Step
 from restora.solvers.block_matching import Search, collaborative, deviations
 from restora.solvers.denoisers import dct
 from restora.solvers.doubt import is_turned, refitted, repaired
 from restora.solvers.forward import Forward
+from restora.solvers.half_quadratic import DPIR
 from restora.solvers.sparse import HyperLaplacian
 from restora.solvers.wiener import KERNEL_ERROR, LEAST_SIGMA, gradient_energy, kernel_noise, noise_variance
 
+FLOOR = 3.0  # of sigma, with a trained denoiser: `benchmarks/noise_floor.py`, for kernels that are nearly right
 _ROUNDS = 2
 _LARGE = 1_500_000  # pixels above which, and at scales above 1, the quicker denoiser is taken
 _SEARCH = Search(stride=5, reach=8, group=16, unlike=20.0)
@@ -41,16 +43,19 @@ _TRUST = 1.0  # the weight of its picture, times its level squared
 
 @dataclass(frozen=True)
 class Auto(Solver):
-    """The best method without weights
+    """The best method
 
-    Hyper-Laplacian deconvolution, unknowns beyond the border included; then `polish` rounds of plug-and-play: the data equation
-    is solved anew about the estimate, and the noise that this amplifies is removed by collaborative filtering of alike blocks,
-    with the last estimate as its guide. At scales above 1, and for more than 1.5 megapixels at once, the denoiser is the
-    thresholded cosines of overlapping blocks, which is about ten times quicker.
+    With a denoiser, at scale 1: DPIR. A kernel of a real photograph is never exact, and a prior that is told of no noise believes
+    every error of the kernel; so DPIR is told of `FLOOR` at least, unless the noise level is to be trusted.
+
+    Without a denoiser, or at scales above 1: hyper-Laplacian deconvolution, unknowns beyond the border included; then `polish`
+    rounds of plug-and-play: the data equation is solved anew about the estimate, and the noise that this amplifies is removed by
+    collaborative filtering of alike blocks, with the last estimate as its guide. At scales above 1, and for more than 1.5
+    megapixels at once, the denoiser is the thresholded cosines of overlapping blocks, which is about ten times quicker.
 
     Args:
-        polish: rounds with the denoiser, 0 to 2. robust: for a kernel that may be wrong: it is centred, turned and stretched to
-            suit the picture (`doubt.refitted`).
+        denoise: a trained denoiser of pictures with the problem's channels. polish: rounds of block matching, 0 to 2.
+        robust: for a kernel that may be wrong: it is centred, turned and stretched to suit the picture (`doubt.refitted`).
         orientation: ``check``: with a kernel that is not symmetric, it is tried whether the kernel turned by 180 degrees
             makes a clearly smoother picture of the same observation, as it does when somebody wrote correlation for convolution;
             then that one is used, with a warning. ``trust``: the kernel is used as it is.
@@ -58,6 +63,7 @@ class Auto(Solver):
             taken to have that much; ``trust``: sigma is used as it is.
     """
 
+    denoise: Denoiser | None = None
     polish: int = _ROUNDS
     robust: bool = False
     orientation: Literal["check", "trust"] = "check"
@@ -108,8 +114,12 @@ class Auto(Solver):
         return torch.cat(found)
 
     def _solve_one(self, problem: Problem, monitor: Monitor | None) -> Tensor:
+        guided = self.denoise is not None and problem.scale == 1
         if self.noise == "check":
-            problem = replace(problem, sigma=max(problem.sigma, noise_seen(problem)))
+            problem = replace(problem, sigma=max(problem.sigma, noise_seen(problem), FLOOR if guided else 0.0))
+        if guided:
+            assert self.denoise is not None
+            return DPIR(self.denoise).solve(problem, monitor=monitor)
         first = HyperLaplacian(kernel_error=KERNEL_ERROR)
         total = first.iterations + self.polish
         stopped = False

@@ -14,7 +14,7 @@ import restora
 from restora import evaluation
 from restora.degradation import convolution, kernels
 from restora.engine import Settings
-from restora.errors import Cancelled, UsageError
+from restora.errors import Cancelled, UnknownModel, UsageError
 from restora.io import Picture
 from restora.networks import Control, NetworkSpec, exact
 from restora.restorers import Deconvolver, denoiser
@@ -387,3 +387,34 @@ def test_a_network_becomes_a_denoiser_of_any_size_and_batch() -> None:
 def test_what_takes_no_sigma_is_no_denoiser() -> None:
     with pytest.raises(UsageError, match="takes no noise level"):
         denoiser(restora.load("bicubic"))
+
+
+def test_the_best_method_takes_a_denoiser_where_there_is_one(
+    shaken: tuple[np.ndarray, np.ndarray, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharp, photo, kernel = shaken
+    levels: list[float] = []
+
+    def network(x: Tensor, sigma: float) -> Tensor:
+        levels.append(sigma)
+        return x
+
+    restorer = Deconvolver("auto", CPU)
+    known = restorer(photo, kernel=kernel, sigma=1, denoiser=network)
+    assert levels[0] == 49 and abs(levels[-1] - 1) < 1e-6
+    assert known.report.controls["sigma"] == 1
+    # a noise level that nobody vouches for is not believed below that of a kernel's errors
+    guessed = restorer(photo, kernel=kernel, denoiser=network)
+    assert abs(levels[-1] - 3) < 1e-6 and any("never exact" in n for n in guessed.report.notes)
+    levels.clear()
+    plain = restorer(photo, kernel=kernel, sigma=1, denoiser="none").array
+    assert not levels and decibels(plain, sharp) > decibels(photo, sharp) + 2
+    monkeypatch.setattr("restora.restorers.deconvolve._LARGE", 1000)
+    large = restorer(photo, kernel=kernel, sigma=1)
+    assert np.array_equal(large.array, plain) and any("large" in n for n in large.report.notes)
+    monkeypatch.setattr("restora.zoo.default_model", _no_model)
+    assert np.array_equal(Deconvolver("auto", CPU)(photo, kernel=kernel, sigma=1).array, plain)
+
+
+def _no_model(task: str) -> None:
+    raise UnknownModel(task)
