@@ -25,7 +25,7 @@ from restora.solvers import Problem
 from restora.solvers.doubt import warped
 
 FLOORS = (1.0, 1.5, 2.0, 3.0)
-SHARES = (0.0, 0.3, 0.5)  # of the solution without weights
+SHARES = (0.0, 0.3)  # of the solution without weights
 SIDE = 256
 NOISE = 1.0
 

@@ -6,7 +6,7 @@ bits, as a photograph is. The score is the RGB PSNR of 8-bit pictures; the mean 
 `kernels_12.mat` (25x25) and four of motion (31 to 61 pixels). Noise: sigma 0, 2.55 and 7.65, numpy PCG64, the seed is the number of
 the problem. Seconds are of the processor, one thread.
 
-    python benchmarks/nonblind.py DATA [--limit 2] [--sample 40] [--methods wiener,gddec,auto]
+    python benchmarks/nonblind.py DATA [--limit 2] [--sample 40] [--methods wiener,gddec,auto+none,auto]
     python benchmarks/nonblind.py DATA --tiles       tiled against whole
     python benchmarks/nonblind.py DATA --wrong       is a wrong kernel noticed, and a right one not?
     python benchmarks/nonblind.py DATA --large 24    time and memory of a large 16-bit photograph, from file to file
@@ -124,9 +124,10 @@ def skimage_wiener(observed: Array, kernel: Array, balance: float) -> Array:
 
 
 def ours(method: str, parts: dict[str, Any]) -> Callable[[Problem], Array]:
-    """A method of this project, called as a user does."""
+    """A method of this project, with the denoiser that stands behind a plus, called as a user does."""
+    method, _, denoiser = method.partition("+")
     restorer = Deconvolver(method, Settings(device="cpu", tile=0))
-    known = {k: v for k, v in parts.items() if v is not None}
+    known = {k: v for k, v in {**parts, "denoiser": denoiser or parts["denoiser"]}.items() if v is not None}
     return lambda p: restorer(p.observed, kernel=p.kernel, sigma=p.sigma, **known).array
 
 
@@ -331,9 +332,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--limit", type=int, help="pictures of each set, evenly spaced; all without it")
     parser.add_argument("--sample", type=int, help="problems for each sigma, drawn with seed 0; all without it")
-    parser.add_argument("--methods", default="wiener,hyper-laplacian,gddec,auto", type=lambda t: t.split(","))
+    parser.add_argument("--methods", default="wiener,hyper-laplacian,gddec,auto+none,auto", type=lambda t: t.split(","))
     parser.add_argument("--network", help="weights for usrnet or onepass")
-    parser.add_argument("--denoiser", help="for dpir, admm, red")
+    parser.add_argument("--denoiser", help="for auto, dpir, admm, red; auto+none is without weights")
     parser.add_argument(
         "--borders", action="store_true", help="also solve a smaller cut, to see what being at the border costs"
     )

@@ -38,7 +38,7 @@ BEST = "auto"  # the best method, which needs no weights and takes the installed
 NETWORKS = ("usrnet", "onepass")
 _SHORT = {"rl": "richardson_lucy", "hl": "hyper_laplacian"}
 _LARGEST_SCALE = 16
-_LARGE = 4_000_000  # pixels from which the best method leaves the denoiser's weights aside unless it is told of them
+_LARGE = 4_000_000  # pixels of a result from which the best method leaves the denoiser aside unless it is told of one
 NO_DENOISER = "none"
 _SAMPLE = 2048  # side of the middle part of a picture from which noise and kernel are judged
 
@@ -220,7 +220,11 @@ class Deconvolver(Restorer):
                 "The kernel was centred, and turned and stretched where that suits the picture better (robust)."
             )
             controls = controls.model_copy(update={"robust": False})
-        if method == BEST and source.shape[0] * source.shape[1] > _LARGE and controls.denoiser is None:
+        if (
+            method == BEST
+            and source.shape[0] * source.shape[1] * controls.scale**2 > _LARGE
+            and controls.denoiser is None
+        ):
             controls = controls.model_copy(update={"denoiser": NO_DENOISER})
             notes.append(
                 "The picture is large, so the quicker method without weights was used; --denoiser NAME (see "
@@ -233,7 +237,7 @@ class Deconvolver(Restorer):
             if seen > sigma:
                 sigma = seen
                 notes.append(f"Where the blur left nothing else, the noise is {seen:g} of 255; that was taken.")
-            if sigma < FLOOR and controls.scale == 1 and self._denoiser(controls, settings) is not None:
+            if sigma < FLOOR and self._denoiser(controls, settings) is not None:
                 sigma = FLOOR
                 notes.append(
                     f"{FLOOR:g} of 255 was taken for the noise, because the kernel of a photograph is never exact; with "

@@ -21,6 +21,7 @@ from restora.restorers import Deconvolver, denoiser
 from restora.restorers.blur_kernel import BlurKernel
 from restora.restorers.deconvolve import methods
 from restora.restorers.our_nonblind import OurNonBlind
+from restora.solvers.auto import FLOOR
 from tests.conftest import make_photo
 
 CPU = Settings(device="cpu")
@@ -405,7 +406,7 @@ def test_the_best_method_takes_a_denoiser_where_there_is_one(
     assert known.report.controls["sigma"] == 1
     # a noise level that nobody vouches for is not believed below that of a kernel's errors
     guessed = restorer(photo, kernel=kernel, denoiser=network)
-    assert abs(levels[-1] - 3) < 1e-6 and any("never exact" in n for n in guessed.report.notes)
+    assert abs(levels[-1] - FLOOR) < 1e-6 and any("never exact" in n for n in guessed.report.notes)
     levels.clear()
     plain = restorer(photo, kernel=kernel, sigma=1, denoiser="none").array
     assert not levels and decibels(plain, sharp) > decibels(photo, sharp) + 2
