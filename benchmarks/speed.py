@@ -7,11 +7,15 @@
 2. spandrel running the same weights its usual way (float32, eager), where it knows the architecture.
 3. ncnn running Real-ESRGAN general x4v3, where its weights are given (--weights FOLDER).
 
+On a machine that has other work, `--processor` counts processor time instead of time passed; it says nothing about how well work
+is divided, so it is for one thread.
+
 Both sides get malloc's raised thresholds. What machine there is, is measured first: the multiply-add peak is taken from a
 3x3 convolution of 64 to 64 channels on 256x256 pixels, channels last, which oneDNN runs at 95 % of what a bare loop of
 multiply-adds reaches.
 
     python benchmarks/speed.py [--only NAME ...] [--threads 2] [--rounds 2] [--size 512] [--weights FOLDER] [--compile]
+    python benchmarks/speed.py --threads 1 --processor                       on a busy machine
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ import torch.nn.functional as F
 from torch import nn
 
 FAITHFUL = 50.0
+_CROP = 192  # side of the part on which precisions are compared
+_clock = time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Case:
     spandrel: bool = True
     size: int = 0
     overrides: dict = field(default_factory=dict)
+    controls: dict = field(default_factory=dict)
 
 
 CASES = [
@@ -58,7 +65,7 @@ CASES = [
     Case("CARN-M x4", "carn_m", "plain", 3.4, 1.5, 4, "carn/carn_m.pth", spandrel=False),
     Case("CARN x4", "carn", "plain", 3.1, 0, 4, spandrel=False),
     Case("DnCNN grey", "dncnn_gray", "plain", 0, weights="kair/dncnn_25.pth", spandrel=False),
-    Case("DRUNet", "drunet_color", "plain", 2.4),
+    Case("DRUNet", "drunet_color", "plain", 2.4, controls={"sigma": 15.0}),
     Case("EDSR-baseline x2", "edsr_baseline_x2", "plain", 0),
     Case("RRDB-6 x4", "rrdbnet_6b_x4", "plain", 0, size=256),
     Case("NAFNet-32", "nafnet_gopro_width32", "gated", 3.5, 1.5),
@@ -95,15 +102,20 @@ def network(case: Case, weights: Path | None) -> tuple[nn.Module, str]:
     return enliven(networks.create(case.variant, **case.overrides)), "random"
 
 
-def plain_way(net: nn.Module, scale: int, picture: np.ndarray) -> Callable[[], np.ndarray]:
+def operator(case: Case, net: nn.Module) -> object:
+    """The network as the engine runs it."""
+    from restora.engine import NetworkOperator
+
+    return NetworkOperator(net, case.scale, case.controls)
+
+
+def plain_way(case: Case, net: nn.Module, scale: int, picture: np.ndarray) -> Callable[[], np.ndarray]:
     """The network as its authors' programs run it: contiguous float32 tensors, the whole picture, eager."""
     import copy
 
     from restora.degradation import rgb_to_ycbcr, ycbcr_to_rgb
-    from restora.engine import NetworkOperator
 
-    spec = net.spec
-    controls = NetworkOperator(net, scale).controls
+    spec, controls = net.spec, operator(case, net).controls
     net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
     restore = getattr(net, "restore", net)
     multiple = math.lcm(spec.multiple_of, spec.tiling.window)
@@ -176,14 +188,14 @@ def ncnn_way(folder: Path, picture: np.ndarray, threads: int) -> Callable[[], np
 
 
 def engine_way(
-    net: nn.Module, scale: int, picture: np.ndarray, backend: str, precision: str
+    case: Case, net: nn.Module, picture: np.ndarray, backend: str, precision: str
 ) -> Callable[[], np.ndarray]:
     """Through the engine, from uint8 to uint8, with the tiles that it chooses."""
-    from restora.engine import NetworkOperator, Settings
+    from restora.engine import Settings
     from restora.engine import run as restore
 
     settings = Settings("cpu", precision, backend=backend)
-    return lambda: restore(NetworkOperator(net, scale), picture, settings=settings)[0]
+    return lambda: restore(operator(case, net), picture, settings=settings)[0]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -191,17 +203,25 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def float_psnr(net: nn.Module, scale: int, picture: np.ndarray, backend: str, precision: str) -> float:
-    """Difference of a precision from float32 before rounding to 8 bits, on a crop."""
-    from restora.engine import NetworkOperator, Settings
-    from restora.engine import run as restore
+class Reference:
+    """The result in float32 for a part of the picture, before rounding to 8 bits, and how far others are from it."""
 
-    side = min(picture.shape[0], 256)
-    x = picture[:side, -side:].astype(np.float32) / 255
-    plain, _ = restore(NetworkOperator(net, scale), x, settings=Settings("cpu", "float32", 0, backend="torch"))
-    other, _ = restore(NetworkOperator(net, scale), x, settings=Settings("cpu", precision, 0, backend=backend))
-    error = float(np.mean((plain.clip(0, 1).astype(np.float64) - other.clip(0, 1)) ** 2))
-    return math.inf if error == 0 else -10 * math.log10(error)
+    def __init__(self, case: Case, net: nn.Module, picture: np.ndarray) -> None:
+        self.case, self.net = case, net
+        self.part = picture[:_CROP, -_CROP:].astype(np.float32) / 255
+        self.plain = self._restored("torch", "float32")
+
+    def _restored(self, backend: str, precision: str) -> np.ndarray:
+        from restora.engine import Settings
+        from restora.engine import run as restore
+
+        settings = Settings("cpu", precision, 0, backend=backend)
+        return restore(operator(self.case, self.net), self.part, settings=settings)[0].clip(0, 1)
+
+    def psnr(self, backend: str, precision: str) -> float:
+        """Of the difference, in dB."""
+        error = float(np.mean((self.plain.astype(np.float64) - self._restored(backend, precision)) ** 2))
+        return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def interleaved(ways: dict[str, Callable[[], np.ndarray]], rounds: int, budget: float) -> dict[str, float]:
@@ -210,9 +230,7 @@ def interleaved(ways: dict[str, Callable[[], np.ndarray]], rounds: int, budget: 
     started = time.perf_counter()
     for n in range(rounds):
         for name, way in ways.items():
-            begun = time.perf_counter()
-            way()
-            best[name] = min(best[name], time.perf_counter() - begun)
+            best[name] = min(best[name], _once(way))
         if n + 1 < rounds and time.perf_counter() - started > budget * (n + 1) / rounds:
             break
     return best
@@ -234,9 +252,9 @@ def peak() -> dict[str, float]:
 
 
 def _once(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = _clock()
     work()
-    return time.perf_counter() - started
+    return _clock() - started
 
 
 def gflop(net: nn.Module, scale: int, side: int) -> float:
@@ -244,8 +262,11 @@ def gflop(net: nn.Module, scale: int, side: int) -> float:
     from restora.errors import EngineError
     from restora.evaluation.profiling import count
 
+    planes = (
+        3 if net.spec.channels == 1 and net.spec.colour != "luma" else 1
+    )  # a grey network sees the colours one by one
     try:
-        return 2 * count(net, scale, (side * scale, side * scale)).all_products / 1e9
+        return planes * 2 * count(net, scale, (side * scale, side * scale)).all_products / 1e9
     except EngineError:
         return 0.0
 
@@ -259,19 +280,17 @@ def measure(case: Case, chosen: argparse.Namespace, top: dict[str, float]) -> st
     scale = case.scale or net.spec.scales[0]
     side = chosen.size or case.size or 512
     picture = photograph(side, chosen.photos)
-    ways = {"plain": plain_way(net, scale, picture)}
+    ways = {"plain": plain_way(case, net, scale, picture)}
     pairs = [("torch", "float32"), ("torch", "bf16"), ("openvino", "float32"), ("openvino", "bf16")]
     pairs += [("compile", "bf16")] if chosen.compile else []
-    faithful, ready = {}, {}
+    reference, faithful = Reference(case, net, picture), {}
     for backend, precision in pairs:
         if not backends.installed(backend) or (precision == "bf16" and not cpu_has_bf16()):
             continue
         try:
-            begun = time.perf_counter()
-            way = engine_way(net, scale, picture, backend, precision)
+            way = engine_way(case, net, picture, backend, precision)
             way()
-            ready[backend, precision] = time.perf_counter() - begun
-            faithful[f"{backend} {precision}"] = float_psnr(net, scale, picture, backend, precision)
+            faithful[f"{backend} {precision}"] = reference.psnr(backend, precision)
             ways[f"{backend} {precision}"] = way
         except RestoraError as error:
             print(f"<!-- {case.name} {backend} {precision}: {error} -->", flush=True)
@@ -316,7 +335,7 @@ def against_ncnn(chosen: argparse.Namespace) -> list[str]:
     ways = {"ncnn": theirs}
     for backend in ("torch", "openvino"):
         for precision in ("float32", *(["bf16"] if cpu_has_bf16() else [])):
-            ways[f"restora {backend} {precision}"] = engine_way(net, 4, picture, backend, precision)
+            ways[f"restora {backend} {precision}"] = engine_way(case, net, picture, backend, precision)
     results = {name: way() for name, way in ways.items()}
     seconds = interleaved(ways, chosen.rounds, chosen.budget)
     lines = [
@@ -342,15 +361,22 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder of published checkpoints")
     parser.add_argument("--photos", type=Path, help="folder of photographs; by default the one of the package")
     parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute or two for each network")
+    parser.add_argument("--processor", action="store_true", help="count processor time, for a machine with other work")
     chosen = parser.parse_args()
 
     from restora import engine
 
+    if chosen.processor:
+        global _clock
+        _clock = time.process_time
     engine.keep_freed_memory()
     torch.set_num_threads(chosen.threads)
     top = peak()
     shown = hashlib.sha256(photograph(512, chosen.photos).tobytes()).hexdigest()[:12]
-    print(f"{', '.join(engine.machine(torch.device('cpu')))}; {chosen.threads} threads, load {os.getloadavg()[0]:.1f}")
+    clock = "processor time" if chosen.processor else "time passed"
+    print(
+        f"{', '.join(engine.machine(torch.device('cpu')))}; {chosen.threads} threads, load {os.getloadavg()[0]:.1f}; {clock}."
+    )
     print(
         f"Peak by a 3x3 convolution: float32 {top['float32']:.0f}, bf16 {top['bf16']:.0f} GFLOP/s. Photograph {shown}.\n"
     )

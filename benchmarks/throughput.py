@@ -123,8 +123,9 @@ def machine() -> None:
     """What the numbers were measured on."""
     from restora.engine import usable_cores
 
-    load = os.getloadavg()[0]
-    print(f"{usable_cores()} cores; load before the run {load:.1f} (other work; 0 on an idle machine).\n", flush=True)
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    used = f"{usable_cores()} of {cores} cores" if usable_cores() < cores else f"{cores} cores"
+    print(f"{used}; load before the run {load:.1f} (other work; 0 on an idle machine).\n", flush=True)
 
 
 def small(chosen: argparse.Namespace) -> None:
@@ -323,7 +324,10 @@ def sizes(chosen: argparse.Namespace) -> None:
                 previous = megapixels, measured.processor
                 rows.append([model, megapixels, measured.seconds, measured.processor / megapixels, measured.peak / 1e9,
                              measured.own / 1e9, growth])  # fmt: skip
-                print(f"  {model} {megapixels} MP: {measured.seconds:.1f} s", file=sys.stderr)
+                print(
+                    f"  {model} {megapixels} MP: {measured.seconds:.1f} s, {measured.peak / 1e9:.2f} GB",
+                    file=sys.stderr,
+                )
         table(
             [
                 "command and model",
@@ -353,7 +357,8 @@ def default_models() -> list[str]:
         ("dejpeg", "dejpeg"),
     ):
         if restora.list_models(task=task, bundled=True):
-            found.append(f"{command}:{zoo.default_model(task).name}")
+            # which of a family enlarges depends on the scale
+            found.append(command if command == "upscale" else f"{command}:{zoo.default_model(task).name}")
     return found
 
 
@@ -401,7 +406,6 @@ def cost(chosen: argparse.Namespace) -> None:
     """Seconds for a 12-megapixel JPEG in a job, and what a million of them take."""
     from PIL import Image
 
-    from restora.engine import usable_cores
     from restora.jobs import Crew
 
     machine()
@@ -413,16 +417,23 @@ def cost(chosen: argparse.Namespace) -> None:
         for n in range(chosen.pictures):
             Image.fromarray(np.roll(large(height, width), 37 * n, axis=1)).save(folder / f"{n}.jpg", quality=90)
         rows = []
+        cores = len(os.sched_getaffinity(0))
         for way, crew in (("one process", None), ("two workers", Crew(2))):
-            before, wall = cpu(), job(folder, root / way, crew, chosen.threads) / chosen.pictures
+            out = root / way
+            before, wall = cpu(), job(folder, out, crew, chosen.threads) / chosen.pictures
             processor = (cpu() - before) / chosen.pictures
-            ideal = processor / usable_cores()
+            ideal = processor / cores
             rows.append([way, wall, processor, *(f"{ideal * 1e6 / n / 86400:.2f}" for n in (1, 10, 100))])
         print(f"{chosen.pictures} JPEG pictures of {width}x{height}, {MODEL}:\n")
         head = ["way", "seconds a picture", "processor seconds a picture"]
-        table([*head, *(f"days for a million on {n} such machines" for n in (1, 10, 100))], rows)
+        table([*head, *(f"days for a million on {n} machines of {cores} cores" for n in (1, 10, 100))], rows)
         print(
             "Days are processor seconds / cores x a million / machines: what cores that have nothing else to do take."
+        )
+        sizes = [sum(p.stat().st_size for p in place.rglob("*.jpg")) / chosen.pictures / 1e6 for place in (folder, out)]
+        print(
+            f"A picture has {sizes[0]:.1f} MB, its result {sizes[1]:.1f} MB: a machine reads {sizes[0] / ideal:.2f} and writes "
+            f"{sizes[1] / ideal:.2f} MB/s, a million pictures take {sizes[0]:.1f} + {sizes[1]:.1f} TB."
         )
 
 
@@ -437,7 +448,7 @@ def main() -> None:
     add["small"].add_argument("--rounds", type=int, default=5)
     add["ray"].add_argument("--seconds", type=float, default=120)
     add["ray"].add_argument("--rounds", type=int, default=1)
-    add["sizes"].add_argument("--models", nargs="*", help="command:model, such as denoise:drunet_s")
+    add["sizes"].add_argument("--models", "--only", nargs="*", help="command:model, such as denoise:drunet_s")
     add["sizes"].add_argument("--megapixels", type=float, nargs="*")
     add["huge"].add_argument("--megapixels", type=float, default=1000)
     add["huge"].add_argument("--task", choices=("upscale", "denoise"), default="upscale")

@@ -16,7 +16,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FAITHFUL = 50.0  # dB of the difference from float32 that a precision must reach to be taken by itself
 _PATIENCE = 30.0  # seconds until the first tile: compiling takes longer, and is for those who ask for it
 _WORTH = 1.1  # times as fast as float32, or it is not worth a rounding
-_CHECK_SIDE = 128
+_CHECK_SIDE, _CHECK_TURNS, _CHECK_SECONDS = 128, 6, 1.0
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -90,9 +90,14 @@ def check_settings(settings: Settings) -> None:
     """Raises UsageError or MissingExtra where a name is wrong or not to be had here, before any work is done."""
     device = choose_device(settings.device)
     choose_precision(settings.precision, device, half_safe=True)
-    if settings.backend != "auto":
-        known = backends.PRECISIONS.get(settings.backend, ("",))
-        backends.check(settings.backend, known[0] if settings.precision == "auto" else settings.precision, device)
+    backend = _for_int8() if settings.backend == "auto" and settings.precision == "int8" else settings.backend
+    if backend != "auto":
+        known = backends.PRECISIONS.get(backend, ("",))
+        backends.check(backend, known[0] if settings.precision == "auto" else settings.precision, device)
+
+
+def _for_int8() -> str:
+    return "openvino" if backends.installed("openvino") else "onnxruntime"
 
 
 def network_of(operator: Any) -> NetworkOperator | None:
@@ -127,9 +132,7 @@ def choose_way(operator: Operator, settings: Settings, device: torch.device, kin
     if best is not None:
         return Way(best.backend, best.precision, best.tile or None, best.threads)
     if backend == "auto":
-        backend = "torch" if precision != "int8" else "openvino" if backends.installed("openvino") else "onnxruntime"
-        if precision == "int8":
-            backends.check(backend, precision, device)
+        backend = _for_int8() if precision == "int8" else "torch"
     if precision != "auto":
         return Way(backend, precision)
     if device.type != "cpu":
@@ -153,34 +156,34 @@ def best_of(rows: list[Measured], settings: Settings | None) -> Measured | None:
 def _checked(network: NetworkOperator, known: Record, backend: str) -> bool:
     """Whether bf16 is taken: looked up, or found out on a crop of a photograph and kept."""
     if backend not in known.checks:
-        plain, seconds = sample(network, Way(backend))
-        half, sooner = sample(network, Way(backend, "bf16"))
+        (plain, seconds), (half, sooner) = sample(network, [Way(backend), Way(backend, "bf16")])
         known.checks[backend] = psnr(plain, half) >= FAITHFUL and seconds > _WORTH * sooner
         known.checks.update(remember(network, torch.device("cpu"), known, replace=False).checks)
     return known.checks[backend]
 
 
-def sample(network: NetworkOperator, way: Way, side: int = _CHECK_SIDE) -> tuple[Tensor, float]:
-    """The result for a crop of a photograph, and the seconds that it took (the better of two runs)."""
+def sample(network: NetworkOperator, ways: list[Way], side: int = _CHECK_SIDE) -> list[tuple[Tensor, float]]:
+    """The result for a crop of a photograph, and the seconds that it took, each way: the least of some runs, taken in turn, so
+    that other work on the machine hinders all alike."""
     trial = NetworkOperator(network.net, network.scale, {k: v for k, v in network.controls.items() if k != "scale"})
-    trial.use(way.backend, way.precision)
     rule = math.lcm(network.multiple_of, network.spec.tiling.window)
     side = -(-max(side, network.minimum) // rule) * rule
     place = next((p.device for p in network.net.parameters()), torch.device("cpu"))
     (x,) = crops(network.spec, side, 1)
     x = x.to(place)
-    y, best = torch.empty(0), math.inf
-    half = way.dtype != torch.float32
-    with (
-        torch.random.fork_rng([place] if place.type == "cuda" else []),
-        torch.inference_mode(),
-        torch.autocast(place.type, way.dtype, enabled=half),
-    ):
-        for _ in range(3):  # the first makes ready
-            started = time.perf_counter()
-            y = trial(x).cpu()
-            best = min(best, time.perf_counter() - started)
-    return y, best
+    results, best, spent = [torch.empty(0)] * len(ways), [math.inf] * len(ways), 0.0
+    with torch.random.fork_rng([place] if place.type == "cuda" else []), torch.inference_mode():
+        for turn in range(_CHECK_TURNS):  # the first makes ready
+            if turn > 2 and spent > _CHECK_SECONDS:
+                break
+            for n, way in enumerate(ways):
+                trial.use(way.backend, way.precision)
+                with torch.autocast(place.type, way.dtype, enabled=way.dtype != torch.float32):
+                    started = time.perf_counter()
+                    results[n] = trial(x).cpu()
+                    took = time.perf_counter() - started
+                best[n], spent = min(best[n], took), spent + took
+    return list(zip(results, best, strict=True))
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -189,11 +192,16 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return math.inf if error == 0 else -10 * math.log10(error) if math.isfinite(error) else -math.inf
 
 
-def _key(network: NetworkOperator, device: torch.device) -> str:
-    """Of what is known: the weights, what is fixed in the call, the machine and the versions."""
+def _identity(network: NetworkOperator, device: torch.device) -> str:
+    """What a network is wherever it is run: its weights, and what is fixed in the call."""
     fixed = {k: v for k, v in network.controls.items() if isinstance(v, (str, bool)) or k == "scale"}
     facts = (backends.weights_checksum(network.net), repr(network.spec), network.scale, sorted(fixed.items()))
-    return hashlib.sha256(repr((facts, device.type, machine(device))).encode()).hexdigest()
+    return repr((facts, device.type))
+
+
+def _key(network: NetworkOperator, device: torch.device) -> str:
+    """Of what is known: the network, the machine and the versions."""
+    return hashlib.sha256(repr((_identity(network, device), machine(device))).encode()).hexdigest()
 
 
 def machine(device: torch.device) -> tuple[str, ...]:
@@ -223,57 +231,89 @@ def _versions() -> tuple[str, ...]:
 
 
 _MEMORY: dict[str, Record] = {}  # where the cache folder cannot be written
+_DICTATED: dict[str, Record] = {}  # by the program that this process works for
 
 
 def recall(network: NetworkOperator, device: torch.device) -> Record:
     """What is known of a network on a device of this machine."""
-    return _read(_path(network, device))
+    if (dictated := _DICTATED.get(_identity(network, device))) is not None:
+        return dictated
+    path = _path(network, device)
+    return _read(path) or _MEMORY.get(str(path)) or Record()
 
 
 def _path(network: NetworkOperator, device: torch.device) -> Path:
     return kept_file("tuning", f"{_key(network, device)}.json")
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path) -> Record | None:
+    """A record, or None where there is none, or a damaged one."""
     try:
         data = json.loads(path.read_text())
         return Record(
             data["checks"], [Measured(**row) for row in data["measured"]], data["model"], tuple(data["machine"])
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return _MEMORY.get(str(path), Record())
+        return None
 
 
 def records() -> list[Record]:
     """All that was measured, on whatever machine shares this cache."""
     folder = kept_file("tuning", "x").parent
-    return [_read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+    found = map(_read, sorted(folder.glob("*.json"))) if folder.is_dir() else ()
+    return [record for record in found if record is not None]
 
 
 def remember(network: NetworkOperator, device: torch.device, record: Record, replace: bool = True) -> Record:
-    """Keeps a record. Without `replace`, one that another process has written meanwhile stands: returns what holds, so that all
-    processes of a job decide alike."""
+    """Keeps a record. Without `replace`, what another process has decided meanwhile stands: returns what holds, so that all
+    processes of a machine decide alike."""
     path = _path(network, device)
     record.machine = machine(device)
     _MEMORY[str(path)] = record
-    put: Callable[[str, Path], Any] = os.replace if replace or path.exists() else _put_first
+    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not replace and path.exists() and (there := _read(path)).checks.keys() >= record.checks.keys():
-            return there
+        if not replace and (there := _read(path)) is not None:
+            if there.checks.keys() >= record.checks.keys():
+                return there
+            record.checks, replace = {**record.checks, **there.checks}, True
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+            temporary = file.name
             json.dump(asdict(record), file)
-        put(file.name, path)
+        if replace or (path.exists() and _read(path) is None):  # a damaged one must not stand in the way
+            Path(temporary).replace(path)
+        else:
+            _put_first(Path(temporary), path)
     except OSError:
-        return record
-    return _read(path)
+        return _read(path) or record
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+    return _read(path) or record
 
 
-def _put_first(temporary: str, path: Path) -> None:
-    """Gives a file its name unless there is one of that name."""
+def _put_first(temporary: Path, path: Path) -> None:
+    """Gives a file its name, unless another process has written one of that name meanwhile."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         return
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    except OSError:  # a file system without links
+        temporary.replace(path)
+
+
+def decisions(operators: Iterable[Operator], settings: Settings, kind: Any) -> dict[str, Record]:
+    """How networks are run here on pictures of an array type, decided now where it was not: for other processes, which `obey`."""
+    device, found = choose_device(settings.device), {}
+    for operator in operators:
+        network = network_of(operator)
+        if network is not None:
+            network = network.to(device)
+            choose_way(network, settings, device, kind)
+            found[_identity(network, device)] = recall(network, device)
+    return found
+
+
+def obey(decided: dict[str, Record]) -> None:
+    """Takes what another process has decided, instead of what was measured on this machine: the results are then the same."""
+    _DICTATED.update(decided)

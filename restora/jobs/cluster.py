@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import restora
 from restora.engine import usable_cores
-from restora.errors import EngineError, MissingExtra, UsageError
+from restora.errors import Cancelled, EngineError, MissingExtra, RestoraError, UsageError
 from restora.io import identity, remove_stale
 from restora.jobs.parcel import pack, unpack
 from restora.jobs.team import Crew
@@ -22,6 +23,7 @@ from restora.restorers import Restorer
 
 _ATTEMPTS = 3
 _TICK = 0.2
+_REACH = 5.0  # seconds in which a machine has to answer
 
 
 class _Hand:
@@ -48,6 +50,7 @@ class Cluster:
 
     Raises:
         MissingExtra: Ray is not installed. UsageError: there is no cluster at that address, or it lacks cores.
+        EngineError: Ray does not start here. Cancelled: `cancelled()` said so meanwhile.
     """
 
     def __init__(
@@ -60,10 +63,27 @@ class Cluster:
         cancelled: Callable[[], bool],
     ) -> None:
         self.tell, self.cancelled = tell, cancelled
+        self._folders: set[Path] = set()
+        self._deaths: Counter[Any] = Counter()
+        self._tasks: dict[Any, tuple[Any, Task]] = {}  # by reference: the actor and what it was given
+        self._names: dict[Any, str] = {}
         self.ray = _ray()
         self._started_it = not self.ray.is_initialized()
         if self._started_it:
-            _connect(self.ray, crew.address)
+            try:
+                _connect(self.ray, crew.address, max(usable_cores(), crew.workers or 1))
+            except RestoraError as error:
+                if cancelled():  # Ctrl-C ends Ray's own processes too, while they start
+                    raise Cancelled("Stopped on request, while Ray started.") from error
+                raise
+        self._crew: list[Any] = []
+        try:
+            self._hire(restorer, controls, encoding, crew)
+        except BaseException:
+            self.close()
+            raise
+
+    def _hire(self, restorer: Restorer, controls: dict[str, Any], encoding: dict[str, Any], crew: Crew) -> None:
         nodes = [int(n["Resources"].get("CPU", 0)) for n in self.ray.nodes() if n["Alive"]]
         nodes = [n for n in nodes if n]
         if not nodes:
@@ -86,11 +106,7 @@ class Cluster:
             num_cpus=self.threads, max_concurrency=self._callers, runtime_env={"env_vars": environment}
         )
         self._order = (self.ray.put(pack(restorer, controls)), encoding, self.threads)  # the weights go out once
-        self._folders: set[Path] = set()
-        self._deaths: Counter[Any] = Counter()
-        self._tasks: dict[Any, tuple[Any, Task]] = {}  # by reference: the actor and what it was given
-        self._names: dict[Any, str] = {}
-        self._crew = [self._hired() for _ in range(count)]
+        self._crew += [self._hired() for _ in range(count)]
         self.places = count * (self._callers + 1)
 
     def _hired(self) -> Any:
@@ -171,17 +187,18 @@ def _ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str | None) -> None:
-    """Joins a cluster, or starts one on this machine without a dashboard.
+def _connect(ray: Any, address: str | None, cores: int) -> None:
+    """Joins a cluster, or starts one of so many cores on this machine, without a dashboard.
 
     Raises:
-        UsageError: there is none at `address`.
+        UsageError: there is none at `address`. EngineError: none can be started.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         # "local": never one that happens to run here, which may be another user's
-        options |= {"address": "local", "num_cpus": usable_cores(), "include_dashboard": False}
+        options |= {"address": "local", "num_cpus": cores, "include_dashboard": False}
     else:
+        _look_for(address)
         options["address"] = address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -189,6 +206,25 @@ def _connect(ray: Any, address: str | None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"at '{address}'" if address else "on this machine"
-        raise UsageError(f"No Ray cluster can be used {where}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # Ray raises what it is given by its parts, and Exception itself
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if address is None:
+            raise EngineError(f"Ray did not start on this machine: {reason}") from error
+        raise UsageError(f"No Ray cluster can be used at '{address}': {reason}") from error
+
+
+def _look_for(address: str) -> None:
+    """Ray itself would try for minutes to reach a machine where nobody listens.
+
+    Raises:
+        UsageError: `host:port` does not answer.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdecimal()):
+        return  # auto, or something that Ray may know
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"No Ray cluster answers at '{address}' ({error}); `ray start --head` prints the address to give."
+        ) from error

@@ -8,6 +8,9 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from restora.engine import NetworkOperator, decisions, obey
 from restora.errors import UsageError
 from restora.restorers import Bicubic, Chain, Deconvolver, Enhancer, Restorer, Upscaler, ZeroShot
 from restora.restorers.classical import ClassicalDenoiser
@@ -51,7 +54,7 @@ class _Packer(pickle.Pickler):
 
 
 def pack(restorer: Restorer, controls: dict[str, Any]) -> bytes:
-    """A restorer and its controls.
+    """A restorer, its controls, and how its networks are run here: all who get it shall give the same bytes.
 
     Raises:
         UsageError: it holds something that cannot travel.
@@ -60,7 +63,7 @@ def pack(restorer: Restorer, controls: dict[str, Any]) -> bytes:
         raise UsageError("Steps are kept by one process only: leave out --workers and --executor.")
     file = io.BytesIO()
     try:
-        _Packer(file).dump((restorer, controls))
+        _Packer(file).dump((restorer, controls, _decided(restorer, restorer.check_controls(controls))))
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise UsageError(f"'{restorer.name}' cannot work in other processes; leave out --workers ({error}).") from error
     return file.getvalue()
@@ -68,8 +71,35 @@ def pack(restorer: Restorer, controls: dict[str, Any]) -> bytes:
 
 def unpack(parcel: bytes, threads: int | None = None) -> tuple[Restorer, dict[str, Any]]:
     """What `pack` was given, set to so many threads. Only for bytes that this program made: they can run code."""
-    restorer, controls = pickle.loads(parcel)
+    restorer, controls, decided = pickle.loads(parcel)
+    obey(decided)
     if threads is not None:
         for each in (restorer, *(step for _, step in getattr(restorer, "steps", []))):
             each.settings = dataclasses.replace(each.settings, threads=threads)
     return restorer, controls
+
+
+def _decided(restorer: Restorer, checked: Any, kind: Any = np.uint8) -> dict[str, Any]:
+    """The engine's decisions for the networks of a restorer."""
+    if isinstance(restorer, Chain):
+        found: dict[str, Any] = {}
+        for name, step in restorer.steps:  # which hand 16 bits to each other
+            found |= _decided(step, step.check_controls(restorer._own(name, checked)), np.uint16)
+        return found
+    operators: list[Any] = []
+    if isinstance(restorer, Upscaler):
+        for scale in restorer.plan(checked).passes:
+            operators.append(restorer.operator(scale, _known(restorer.operator(scale).spec, checked)))
+    elif isinstance(restorer, Enhancer):
+        operators.append(NetworkOperator(restorer.net, 1, _known(restorer.spec, checked)))
+    return decisions(operators, restorer.settings, kind)
+
+
+def _known(spec: Any, checked: Any) -> dict[str, Any]:
+    """The controls that other programs of a network would be made for, and that are known before a picture is read."""
+    values = {control.name: getattr(checked, control.name) for control in spec.controls}
+    return {
+        control.name: values[control.name]
+        for control in spec.controls
+        if isinstance(values[control.name], (bool, int, float)) or control.kind == "choice"
+    }

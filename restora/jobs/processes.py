@@ -51,8 +51,14 @@ class _Process:
             "OMP_NUM_THREADS": str(threads),
             "PYTHONPATH": os.pathsep.join([str(Path(restora.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
         }
+        # Ctrl-C goes to all of a terminal's processes; this one is told by us, also while it still starts
+        apart: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "restora.jobs.serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-m", "restora.jobs.serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            **apart,
         )
         self.tasks: dict[Any, Task] = {}
         self._said = said

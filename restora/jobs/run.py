@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from restora.engine import usable_cores
-from restora.errors import PictureWriteError, RestoraError, UsageError
+from restora.errors import Cancelled, PictureWriteError, RestoraError, UsageError
 from restora.io import Picture, coding_threads, remove_stale, settle, synced
 from restora.io.rows import RowPicture
 from restora.jobs import streaming
@@ -156,7 +156,11 @@ class _Job:
                     if not isinstance(found, Task):
                         yield found
                         continue
-                    team = team or self._hired()
+                    try:
+                        team = team or self._hired()
+                    except Cancelled:
+                        self.summary.cancelled = True
+                        break
                     team.give(found)
                     under_way += 1
                 if not under_way or team is None:

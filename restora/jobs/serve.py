@@ -20,7 +20,7 @@ from restora.jobs.worker import Outcome, Task, Worker, side_by_side
 
 def main() -> None:
     """Serves until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the program that started us tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that started us tells us
     incoming = frames(sys.stdin.buffer)
     outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not come between the frames

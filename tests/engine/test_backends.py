@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from restora.engine.run import run
 from restora.engine.selection import Measured, Record, choose_way
 from restora.engine.tune import Failed, tune
 from restora.engine.uniform import of_one_size
-from restora.errors import EngineError, UsageError
+from restora.errors import EngineError, MissingExtra, UsageError
 from restora.networks.spec import NetworkSpec, exact
 from tests.conftest import make_photo
 
@@ -183,6 +184,13 @@ def test_wrong_names_are_refused(how: dict[str, str], sentence: str) -> None:
         choose_way(NetworkOperator(Small()), Settings("cpu", **how), CPU, np.uint8)
 
 
+def test_what_is_not_installed_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for how in ({"precision": "int8"}, {"backend": "onnxruntime"}):
+        with pytest.raises(MissingExtra, match=r"restora\[onnx\]"):
+            selection.check_settings(Settings("cpu", **how))
+
+
 def test_a_method_without_a_network_has_no_backend() -> None:
     plain = engine.FunctionOperator(lambda x: x, 1)
     assert choose_way(plain, Settings("cpu"), CPU, np.uint8).backend == "torch"
@@ -226,10 +234,12 @@ def test_without_tuning_bf16_has_to_pass_a_check(
 ) -> None:
     calls = []
 
-    def sample(network: NetworkOperator, way: selection.Way) -> tuple[torch.Tensor, float]:
-        calls.append(way.precision)
-        half = way.precision == "bf16"
-        return torch.full((1, 3, 8, 8), 0.5 + error * half), 1 / gain if half else 1.0
+    def sample(network: NetworkOperator, ways: list[selection.Way]) -> list[tuple[torch.Tensor, float]]:
+        calls.extend(way.precision for way in ways)
+        return [
+            (torch.full((1, 3, 8, 8), 0.5 + error * half), 1 / gain if half else 1.0)
+            for half in (way.precision == "bf16" for way in ways)
+        ]
 
     monkeypatch.setattr(selection, "sample", sample)
     monkeypatch.setattr(selection, "cpu_has_bf16", lambda: True)
@@ -267,6 +277,12 @@ def test_a_damaged_record_is_none() -> None:
     selection._MEMORY.clear()
     selection._path(operator, CPU).write_text('{"checks": {}, "measured": [{"backend": 1}]}')
     assert selection.recall(operator, CPU) == Record()
+    selection.remember(
+        operator, CPU, Record({"torch": True}), replace=False
+    )  # it is replaced, or it would be damaged for ever
+    selection._MEMORY.clear()
+    assert selection.recall(operator, CPU).checks == {"torch": True}
+    assert [p.suffix for p in selection._path(operator, CPU).parent.iterdir()] == [".json"]
 
 
 def test_tuning_measures_and_keeps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,10 +17,10 @@ import torch
 
 import restora
 from restora import jobs, networks
-from restora.engine import usable_cores
+from restora.engine import selection, usable_cores
 from restora.errors import UsageError
 from restora.io import identity, remove_stale
-from restora.jobs import parcel, processes
+from restora.jobs import cluster, parcel, processes
 from restora.jobs.share import Share
 from restora.restorers import Chain, Enhancer
 from restora.restorers.upscale import Source
@@ -270,6 +271,26 @@ def test_restorers_travel_with_their_weights(photo: np.ndarray) -> None:
         parcel.pack(kept, {})
 
 
+def test_workers_run_a_network_as_the_program_that_sent_it_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another machine, or the same one at another moment, would have found faster."""
+    monkeypatch.setattr(selection, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(selection, "_DICTATED", {})
+    cpu, restorer = torch.device("cpu"), restora.load("fsrcnn_x2", device="cpu")
+
+    def decide(half: bool) -> None:
+        selection.remember(restorer.operator(2), cpu, selection.Record({"torch": half}))
+
+    def precision(upscaler: Any) -> str:
+        return selection.choose_way(upscaler.operator(2), upscaler.settings, cpu, np.uint8).precision
+
+    decide(True)
+    sent = parcel.pack(restorer, {})
+    decide(False)
+    assert precision(restorer) == "float32"
+    there, _ = parcel.unpack(sent, threads=1)
+    assert precision(there) == "bf16"
+
+
 def ray_worker_processes() -> list[int]:
     """Ray's actors of ours."""
     found = []
@@ -280,6 +301,16 @@ def ray_worker_processes() -> list[int]:
         except OSError:
             continue
     return found
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        cluster._look_for(f"127.0.0.1:{port}")
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(UsageError, match="No Ray cluster answers"):
+            cluster._look_for(address)
+    cluster._look_for("auto")
 
 
 @pytest.mark.slow

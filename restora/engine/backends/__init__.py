@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from restora.engine.backends import compiled, ort, vino
 from restora.engine.backends.base import Call, Session, Unsupported, code_checksum, weights_checksum
+from restora.engine.backends.int8 import check_quantiser
+from restora.engine.backends.onnx_file import check_exporter
 from restora.engine.device import cpu_has_bf16
 from restora.errors import MissingExtra, UsageError
 
@@ -54,6 +56,10 @@ def check(backend: str, precision: str, device: torch.device) -> None:
         raise UsageError(f"The backend {backend} runs on the CPU here; add --device cpu, or leave it to torch.")
     if not installed(backend):
         raise MissingExtra(_MISSING[backend])
+    if precision == "int8":
+        check_quantiser()
+    elif backend == "onnxruntime":
+        check_exporter()
 
 
 def candidates(device: torch.device, quick: bool = False) -> list[tuple[str, str]]:

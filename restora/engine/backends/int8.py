@@ -14,10 +14,18 @@ import torch
 import torch.nn.functional as F
 
 from restora.engine.backends.base import Call, Unsupported, code_checksum, first_line, keep, kept_file
+from restora.engine.backends.onnx_file import check_exporter
 from restora.engine.photographs import crops
 from restora.errors import MissingExtra
 
 _CALIBRATION = 12  # crops; the 0.1 % outermost activations are clipped
+
+
+def check_quantiser() -> None:
+    """Raises MissingExtra where the packages that quantise are not installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingExtra("Quantising to int8 needs ONNX Runtime: pip install 'restora[onnx]'.")
+    check_exporter()
 
 
 def quantised(call: Call, channels: int, side: int, multiple: int, folder: Path | None = None) -> Path:
@@ -31,8 +39,7 @@ def quantised(call: Call, channels: int, side: int, multiple: int, folder: Path 
     """
     from restora.engine.backends.ort import exported
 
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingExtra("Quantising to int8 needs ONNX Runtime: pip install 'restora[onnx]'.")
+    check_quantiser()
     plain = exported(call, channels, side, multiple)
     where = hashlib.sha256(str(folder.resolve() if folder else "").encode()).hexdigest()[:8]
     size = plain.stem.removeprefix(f"{call.checksum}-{code_checksum()[:16]}")

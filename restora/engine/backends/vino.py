@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ class VinoSession:
             self.size = (side, side) if "fixed" in file.name else None
         else:
             self.model, any_size = self._converted(call, channels, side)
-        self.call = None if any_size else call  # else the network could not be forgotten while its session is known
+        # the network is held weakly: sessions are known as long as it lives, and must not be what keeps it alive
+        self.net = None if any_size else weakref.ref(call.net)
+        self.fixed, self.maps, self.statistics = call.fixed, call.inputs, call.statistics
 
     def _converted(self, call: Call, channels: int, side: int) -> tuple[Any, bool]:
         """The network as OpenVINO's model, and whether it holds for any size."""
@@ -127,7 +130,10 @@ class VinoSession:
         return program(tensors)
 
     def _program(self, tensors: tuple[Tensor, ...]) -> Any:
-        model = self.model if self.call is None else convert(self.call, tensors)
+        model = self.model
+        if self.net is not None and (net := self.net()) is not None:
+            call = Call(net, {**self.fixed, **dict.fromkeys(self.maps, tensors[0])}, self.statistics)
+            model = convert(call, tensors)
         return self._compiled(model, [list(t.shape) for t in tensors], _HINTS[self.precision])
 
 
