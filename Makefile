@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: demo test test-slow lint format bench-tiling bench-faults clean
+.PHONY: demo test test-slow lint format scores bench-tiling bench-faults clean
 
 demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
@@ -24,6 +24,11 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The scores of the bundled weights, into README.md: DATA=/folder/with/bench/train/kernels/weights, half an hour on two cores.
+DATA ?= ../shared/data
+scores: $(VENV)/.dev
+	$(BIN)/python benchmarks/scores.py $(DATA) --write README.md
 
 bench-tiling: $(VENV)/.dev
 	$(BIN)/python benchmarks/tiling.py

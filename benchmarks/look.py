@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import torch
 
+from restora.degradation import CameraNoise
 from restora.evaluation import open_test_set, protocol, psnr
 from restora.io import READABLE, Picture
 from restora.restorers.automatic import Automatic, Look
@@ -114,6 +115,22 @@ def motion(length: int) -> Callable[[Array, np.random.Generator], Array]:
     return make
 
 
+def camera(shot: float, quality: int, smoothing: float = 0.0) -> Callable[[Array, np.random.Generator], Array]:
+    """Through a camera: noise on light, a colour mosaic, colours smoothed where asked, and the camera's own JPEG."""
+
+    def make(x: Array, rng: np.random.Generator) -> Array:
+        model = CameraNoise(shot=shot, read=0.8 * shot, mosaic=True, key=int(rng.integers(2**31)))
+        y = model(torch.from_numpy(x.transpose(2, 0, 1)).float()[None] / 255)[0].permute(1, 2, 0).numpy() * 255
+        if smoothing and y.shape[2] == 3:
+            planes = cv2.cvtColor(y, cv2.COLOR_RGB2YCrCb)
+            for c in (1, 2):
+                planes[..., c] = cv2.GaussianBlur(planes[..., c], (0, 0), smoothing)
+            y = cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB)
+        return jpeg(quality)(_bytes(y), rng)
+
+    return make
+
+
 def halved(x: Array, _: object) -> Array:
     """Reduced to half its size, as for a web page."""
     small = cv2.resize(x, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
@@ -131,6 +148,11 @@ KINDS = (
     *(Kind(f"JPEG {q}", jpeg(q), ("dejpeg",), q >= 80, quality=q) for q in (80, 70, 50, 30, 20, 10)),
     Kind("JPEG 40, then 90", both(jpeg(40), jpeg(90)), ("dejpeg",), quality=40),
     Kind("noise 10, then JPEG 75", both(noisy(10), jpeg(75)), ("dejpeg", "denoise"), quality=75),
+    Kind("noise 25, then JPEG 75", both(noisy(25), jpeg(75)), ("dejpeg", "denoise"), quality=75),
+    Kind("camera, little noise", camera(0.001, 95), ("denoise",), True),
+    Kind("camera, some noise", camera(0.004, 92, 1.0), ("denoise",)),
+    Kind("camera, much noise", camera(0.015, 92, 1.0), ("denoise",)),
+    Kind("camera, some noise, JPEG 80", camera(0.004, 80, 1.5), ("dejpeg", "denoise")),
     Kind("Gaussian blur 1.6", gaussian(1.6), ("deconvolve", "deblur")),
     Kind("Gaussian blur 2.5", gaussian(2.5), ("deconvolve", "deblur")),
     Kind("motion blur 13", motion(13), ("deconvolve", "deblur")),
@@ -145,6 +167,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=12, help="pictures a kind, evenly chosen")
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--only", default="", help="kinds whose name contains this")
+    parser.add_argument("--without", default="\0", help="not the kinds whose name contains this")
     parser.add_argument("--no-run", action="store_true", help="only look and decide")
     parser.add_argument("--threads", type=int, default=None)
     chosen = parser.parse_args()
@@ -161,7 +184,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|---|---|---|")
         harm = 0
         for kind in KINDS:
-            if chosen.only in kind.name:
+            if chosen.only in kind.name and chosen.without not in kind.name:
                 row = measured(kind, crops, automatic, not chosen.no_run)
                 print(line(kind, row), flush=True)
                 harm += kind.mild and bool(row.before) and worst(row) < -MILD

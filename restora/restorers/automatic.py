@@ -18,11 +18,11 @@ import numpy as np
 from pydantic import Field
 
 from restora import zoo
-from restora.degradation.compression import standard_tables
 from restora.degradation.edge_width import edge_width
 from restora.degradation.estimate import jpeg_quality, jpeg_table_quality
-from restora.degradation.flat_noise import NOISE, FlatNoise, flat_noise
+from restora.degradation.flat_noise import COMPRESSED, NOISE, FlatNoise, flat_noise, jpeg_sigma, middle
 from restora.engine import Progress, Settings, load
+from restora.engine.process import set_threads
 from restora.errors import Cancelled, UnknownModel, UsageError
 from restora.io import Picture
 from restora.restorers.base import Controls, Report, Restorer, as_pictures
@@ -30,7 +30,7 @@ from restora.restorers.chain import Chain
 
 STEPS = ("denoise", "dejpeg", "deblur", "deconvolve", "upscale")
 NOISY = 3.0  # sigma below which a denoiser's gain does not pay for its risk
-COMPRESSED = 85  # JPEG quality above which the same holds
+PROCESSED = 4.2  # the same for processed noise; of 149 clean photographs one has it, grainy in its dark parts
 BLURRED = 0.95  # edge width in pixels from which a picture is called blurred; four of 149 clean photographs are
 CERTAIN = 1.25  # from which something may be done about it; one of them has more, but no kernel that would be trusted
 SMALL, LARGE = 1.0, 24.0  # megapixels
@@ -38,10 +38,6 @@ SMALL, LARGE = 1.0, 24.0  # megapixels
 CONFIDENT, LEAST_SPREAD, WIDEST_SPREAD = 0.95, 0.8, 5.0
 _CLEAN_ENOUGH, _QUALITY_ENOUGH = 2.5, 90  # for a kernel to be estimated
 _SIDE = 2048  # of the middle part in which edges, blocks and kernel are looked for
-_JPEG_SIDE = 1024
-# sigma for cosine thresholding that removes what JPEG left, from the mean step s of the nine lowest frequencies: 2 s^0.6 was the
-# best on photographs from quality 10 to 90; a little less is taken
-_JPEG_SIGMA, _JPEG_POWER = 1.8, 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +73,27 @@ class Look:
     kernel: KernelSeen | None = None
 
     @property
+    def processed(self) -> bool:
+        """Whether the noise is what a camera's or JPEG's processing left of it: coarser than white, with a floor of its own."""
+        noise = self.noise
+        if noise is None or noise.told < PROCESSED:
+            return False
+        return noise.correlated or (self.quality is not None and self.quality <= COMPRESSED)
+
+    @property
     def sigma(self) -> float | None:
-        """Noise level on the 0-255 scale: 0 where the flattest parts are texture, and nothing is known of noise."""
+        """The noise level, on the 0-255 scale, that a denoiser has to be told: 0 where the flattest parts are texture, and
+        nothing is known of noise."""
         if self.noise is None:
             return None
+        if self.processed:
+            return self.noise.told
         return self.noise.sigma if self.noise.purity >= NOISE else 0.0
+
+    @property
+    def varies(self) -> bool:
+        """Whether the noise differs across the picture. Not asked of processed noise, whose fine part says little of it."""
+        return self.noise is not None and self.noise.varies and not self.processed
 
     @property
     def size(self) -> str:
@@ -103,6 +115,8 @@ class Look:
         """What was found, in words, a phrase each."""
         found = [_noise_told(self), _jpeg_told(self), _blur_told(self)]
         megapixels = self.width * self.height / 1e6
+        if megapixels < 0.1:
+            return [*found, f"{self.width}x{self.height} pixels"]
         return [*found, f"{megapixels:.2g} megapixels" if megapixels < 10 else f"{megapixels:.0f} megapixels"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +126,8 @@ class Look:
             "width": self.width,
             "height": self.height,
             "sigma": _rounded(self.sigma),
-            "noise_varies": bool(self.noise is not None and self.noise.varies),
+            "noise_varies": self.varies,
+            "noise_processed": self.processed,
             "noise_low": _rounded(low),
             "noise_high": _rounded(high),
             "noise_purity": _rounded(self.noise.purity if self.noise is not None else None),
@@ -205,19 +220,13 @@ def look(picture: Any, *, thorough: bool = True, cancelled: Callable[[], bool] |
         one.width,
         one.height,
         noise,
-        _told(lambda: jpeg_quality(middle(pixels, _JPEG_SIDE), tables)),
+        _told(lambda: jpeg_quality(middle(pixels), tables)),
         _told(lambda: jpeg_table_quality(tables)),
         edge_width(middle(pixels, _SIDE), 0.0 if noise is None else noise.sigma),
     )
     if not thorough or not _worth_a_kernel(found):
         return found
     return dataclasses.replace(found, kernel=_kernel_of(pixels, cancelled))
-
-
-def middle(pixels: np.ndarray, side: int = _JPEG_SIDE) -> np.ndarray:
-    """The middle of a picture, which says as much as all of it; on the grid of JPEG's blocks."""
-    top, left = (max(0, n - side) // 2 // 8 * 8 for n in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 
 
 def _told(measure: Callable[[], Any]) -> Any:
@@ -279,7 +288,7 @@ def plan(found: Look, installed: Mapping[str, Ability], scale: float | None = No
     sigma = found.sigma or 0.0
     noisy = sigma >= NOISY and "denoise" not in skip
     compressed = found.quality is not None and found.quality <= COMPRESSED and "dejpeg" not in skip
-    if compressed and (not noisy or _jpeg_sigma(found.quality) >= sigma):  # type: ignore[arg-type]
+    if compressed and (not noisy or jpeg_sigma(found.quality) >= sigma):  # type: ignore[arg-type]
         moves.append(_dejpeg(found.quality, installed))  # type: ignore[arg-type]
     elif noisy:
         moves.append(_denoise(found, installed["denoise"]))
@@ -311,13 +320,13 @@ def _denoise(found: Look, by: Ability) -> Move:
     assert found.noise is not None
     controls: dict[str, Any] = {}
     words = f"noise removed by {by.model}"
-    if by.sigma and found.noise.varies and by.maps:
+    if by.sigma and found.varies and by.maps:
         cells = found.noise.map(found.height, found.width)
         controls["sigma"] = np.clip(cells / by.high, 0, 1)
         words += " with a map of its level"
     elif by.sigma:
         # where the level differs and only one number can be given, the quieter parts must not be smoothed
-        sigma = found.noise.spread[0] if found.noise.varies else found.noise.sigma
+        sigma = found.noise.spread[0] if found.varies else found.sigma or 0.0
         controls["sigma"] = round(min(sigma, by.high), 2)
         words += f" at sigma {controls['sigma']:g}"
     return Move("denoise", None, controls, words)
@@ -328,15 +337,9 @@ def _dejpeg(quality: int, installed: Mapping[str, Ability]) -> Move:
     if by is not None:
         controls = {"quality": quality} if by.quality else {}
         return Move("dejpeg", None, controls, f"traces of JPEG removed by {by.model}")
-    sigma = round(_jpeg_sigma(quality), 1)
+    sigma = round(jpeg_sigma(quality), 1)
     words = f"traces of JPEG reduced by the denoiser dct at sigma {sigma:g} (no network for them is installed)"
     return Move("dejpeg", "dct", {"sigma": sigma}, words)
-
-
-def _jpeg_sigma(quality: int) -> float:
-    """The noise level that stands for a quality."""
-    steps = standard_tables()[0][quality - 1].reshape(8, 8)[:3, :3]
-    return float(_JPEG_SIGMA * steps.mean() ** _JPEG_POWER)
 
 
 # what is installed
@@ -419,6 +422,8 @@ class Automatic(Restorer):
 
     def plan(self, picture: Picture, controls: AutomaticControls, cancelled: Callable[[], bool] | None = None) -> Plan:
         """Looks at the picture and decides, without doing it."""
+        if self.settings.threads is not None:
+            set_threads(self.settings.threads)
         found = look(picture, thorough=not {"deconvolve", "deblur"} <= set(controls.skipped), cancelled=cancelled)
         if self._abilities is None:
             self._abilities = abilities(self._restorer)
@@ -508,9 +513,13 @@ def _noise_told(found: Look) -> str:
     noise, sigma = found.noise, found.sigma
     if noise is None or sigma is None:
         return "too small to tell noise"
+    if sigma < 1 and found.quality is not None and found.quality <= COMPRESSED:
+        return "no noise to be seen through its compression"
     if sigma < 1:
         return "no noise to speak of" if noise.sigma < 1 else "no noise that could be told from its texture"
-    if noise.varies:
+    if found.processed:
+        return f"noise that was smoothed by a camera or by compression, as strong as white noise of {sigma:.0f} of 255"
+    if found.varies:
         low, high = noise.spread
         return f"noise that differs across the picture, {low:.0f} to {high:.0f} of 255"
     return f"noise of about {sigma:.1f} of 255"
@@ -527,7 +536,7 @@ def _jpeg_told(found: Look) -> str:
 
 def _blur_told(found: Look) -> str:
     if found.width_of_edges is None:
-        return "too few edges to tell blur"
+        return "no edges clear enough to tell whether it is blurred"
     if not found.blurred:
         return "sharp edges"
     return f"blurred edges ({found.width_of_edges:.1f} pixels)"

@@ -96,7 +96,9 @@ class ClassicalDenoiser(Restorer):
         notes = []
         source = picture.filled()
         if isinstance(controls.sigma, str):
-            controls = controls.model_copy(update={"sigma": round(noise_sigma(source), 2)})
+            controls = controls.model_copy(
+                update={"sigma": round(noise_sigma(source, picture.metadata.quantisation), 2)}
+            )
             notes.append(f"Noise level estimated as {controls.sigma:g} of 255.")
         transform = picture.colour_transform()
         decode, encode = (None, None) if transform.is_identity else (transform.to_working, transform.from_working)

@@ -77,7 +77,7 @@ class Enhancer(Restorer):
         notes = []
         sigma = getattr(controls, "sigma", None)
         if isinstance(sigma, str) and sigma == AUTO:
-            sigma, high = noise_sigma(picture.filled()), own["sigma"].high
+            sigma, high = noise_sigma(picture.filled(), picture.metadata.quantisation), own["sigma"].high
             found["sigma"] = round(min(sigma, high if high is not None else sigma), 2)
             notes.append(f"Noise level estimated as {found['sigma']:g} of 255.")
         quality = getattr(controls, "quality", None)

@@ -306,7 +306,7 @@ def _of_denoiser(name: str) -> dict[str, Any]:
 
 def _methods() -> list[dict[str, Any]]:
     """The methods that undo a known blur without weights, and those whose weights are here as cards (see `_of_card`)."""
-    from restora.restorers.deconvolve import NETWORKS, BEST, DeconvolveControls, methods
+    from restora.restorers.deconvolve import BEST, NETWORKS, DeconvolveControls, methods
 
     found = []
     for name, line in methods().items():

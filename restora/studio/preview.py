@@ -196,7 +196,7 @@ def _local_maps(values: Mapping[str, Any], size: tuple[int, int], box: tuple[int
 
 def _noise(picture: Any) -> tuple[float, list[str]]:
     from restora.degradation.estimate import noise_level
-    from restora.restorers.automatic import middle
+    from restora.degradation.flat_noise import middle
 
     part = middle(picture.pixels)
     if min(part.shape[:2]) < 8:

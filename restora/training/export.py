@@ -25,14 +25,19 @@ HALF_COSTS = 0.005  # dB; what rounding the weights to 16 bits may cost before t
 
 
 def export(
-    trainer: Trainer, licence: str = "Apache-2.0", recipe: Recipe | None = None, folder: Path | None = None
+    trainer: Trainer,
+    licence: str = "Apache-2.0",
+    recipe: Recipe | None = None,
+    folder: Path | None = None,
+    earlier: float = 0.0,
 ) -> Path:
     """Writes `VARIANT.safetensors` (the best averaged weights), the card `VARIANT.yaml`, the learning curve `curve.png` and
     the exact recipe into the run's folder; returns the path of the weights. They are kept in half precision where that costs
     less than 0.005 dB on the held-out pictures. Benchmark scores are added by whoever measures them.
 
     Args:
-        recipe, folder: of the whole run, where the trainer is that of its last stage.
+        recipe, folder: of the whole run, where the trainer is that of its last stage. earlier: seconds of the stages before,
+            which the card's hours include.
     """
     recipe, folder = recipe or trainer.recipe, folder or trainer.folder
     variant = trainer.recipe.network.variant
@@ -63,7 +68,8 @@ def export(
         )
     if cost is not None:
         notes.append(f"stored in {'16' if small else '32'} bits (rounding to 16 costs {max(cost, 0):.4f} dB)")
-    zoo.write_card(_card(trainer, recipe, net, path, licence, "; ".join(notes), scores), path.with_suffix(".yaml"))
+    card = _card(trainer, recipe, net, path, licence, "; ".join(notes), scores, trainer.seconds + earlier)
+    zoo.write_card(card, path.with_suffix(".yaml"))
     return path
 
 
@@ -78,7 +84,14 @@ def _halved(net: nn.Module) -> nn.Module | None:
 
 
 def _card(
-    trainer: Trainer, recipe: Recipe, net: nn.Module, path: Path, licence: str, notes: str, scores: Scores | None
+    trainer: Trainer,
+    recipe: Recipe,
+    net: nn.Module,
+    path: Path,
+    licence: str,
+    notes: str,
+    scores: Scores | None,
+    seconds: float,
 ) -> zoo.Card:
     spec: Any = net.spec
     allowed = typing.get_args(zoo.Card.model_fields["task"].annotation)
@@ -102,7 +115,7 @@ def _card(
             data=f"{trainer.pairs.files} files",
             data_sha256=trainer.pairs.checksum,
             steps=trainer.step,
-            hours=round(trainer.seconds / 3600, 3),
+            hours=round(seconds / 3600, 3),
             hardware=_hardware(trainer),
             revision=_revision(),
             notes=notes,

@@ -76,11 +76,13 @@ def train(
     for stage in stages[1:]:
         Criterion(stage.loss)  # weights that a later stage's loss lacks are told now, not hours later
     trainer: Trainer | None = None
+    earlier = 0.0  # seconds of the stages before
     line: dict[str, Any] = {}
     for number, stage in enumerate(stages):
         last = number == len(stages) - 1
         place = Path(folder) if whole else root
-        if not last and _finished(place / stage.name, stage):
+        if not last and (taken := _finished(place / stage.name, stage)) is not None:
+            earlier += taken
             continue
         trainer = Trainer(
             stage, data, validation, place, threads, plumbing, _labelled(report, stage, whole), tensorboard, cache
@@ -94,13 +96,14 @@ def train(
         line = trainer.run(resume if whole else not fresh, left)
         if trainer.step < stage.steps:
             return Trained(root, False, "" if whole else stage.name, trainer.step, stage.steps, line)
+        earlier += 0.0 if last else trainer.seconds
     assert trainer is not None
     if not whole and plumbing.rank == 0:
         with atomic_path(root / "best.pt") as temporary:
             shutil.copyfile(trainer.folder / "best.pt", temporary)
     if plumbing.rank:
         return Trained(root, True, "" if whole else trainer.recipe.name, trainer.step, trainer.recipe.steps, line)
-    weights = export(trainer, recipe=recipe, folder=root)
+    weights = export(trainer, recipe=recipe, folder=root, earlier=earlier)
     stage_name = "" if whole else trainer.recipe.name
     return Trained(
         root, True, stage_name, trainer.step, trainer.recipe.steps, line, weights, weights.with_suffix(".yaml")
@@ -117,9 +120,11 @@ def _open(root: Path, recipe: Recipe, resume: bool, plumbing: Processes) -> None
     plumbing.wait()
 
 
-def _finished(folder: Path, stage: Recipe) -> bool:
+def _finished(folder: Path, stage: Recipe) -> float | None:
+    """The seconds that a finished stage took, else None."""
     latest = folder / "latest.pt"
-    return latest.is_file() and state.load(latest, torch.device("cpu"))["step"] >= stage.steps
+    saved = state.load(latest, torch.device("cpu")) if latest.is_file() else {"step": -1}
+    return float(saved["seconds"]) if saved["step"] >= stage.steps else None
 
 
 def _legacy(folder: Path) -> dict[str, dict[str, Tensor]]:

@@ -101,7 +101,9 @@ class Trainer:
             pictures = maker.held_out(Path(validation), wanted.pictures, wanted.crop)
             self.protocol = wanted.protocol or maker.protocol
             self.validator = Validator(pictures, self.procedure, self.protocol, str(colour))
-        self._tensorboard = _writer(self.folder) if tensorboard and self.processes.rank == 0 else None
+        # a missing package is told now; files are begun with the run
+        self._scalars = _writer() if tensorboard and self.processes.rank == 0 else None
+        self._tensorboard: Any = None
         self._stop = False
         self._sums: dict[str, list[float]] = {}  # of each loss term, with their number, since the last line of the log
         self._window = dict(_EMPTY)
@@ -235,6 +237,8 @@ class Trainer:
                     break
         finally:
             feed.close()
+            if self._tensorboard is not None:
+                self._tensorboard.close()
             if handler is not None:
                 signal.signal(signal.SIGINT, handler)
         return last
@@ -496,6 +500,10 @@ class Trainer:
             (self.folder / "recipe.yaml").write_text(text, encoding="utf-8")
             if not latest.exists():
                 (self.folder / "log.jsonl").unlink(missing_ok=True)
+            if self._scalars is not None:
+                # TensorBoard leaves out what an interrupted run had written after its last checkpoint
+                purge = self.step + 1 if latest.exists() else None
+                self._tensorboard = self._scalars(str(self.folder / "tensorboard"), purge_step=purge)
         self.processes.wait()
         if not latest.exists():
             self._save()  # a good state to go back to, from the first step on
@@ -596,14 +604,15 @@ def _flat(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, float(value)
 
 
-def _writer(folder: Path) -> Any:
+def _writer() -> Any:
+    """The class that writes for TensorBoard."""
     from restora.errors import MissingExtra
 
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtra("A log for TensorBoard needs it installed: pip install 'restora[train]'.") from error
-    return SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter
 
 
 def _in_main_thread() -> bool:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from restora.errors import WeightsError
+from restora.io import atomic_path
 
 
 class _Part(BaseModel):
@@ -115,8 +116,9 @@ def read_card(path: Path) -> Card:
 
 
 def write_card(card: Card, path: Path) -> None:
-    """Writes a card, leaving out what has its default value."""
+    """Writes a card, leaving out what has its default value; a reader finds the old one or the new one."""
     text = yaml.safe_dump(
         card.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=110
     )
-    path.write_text(text, encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

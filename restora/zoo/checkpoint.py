@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import warnings
 import zipfile
@@ -98,7 +99,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 def write_weights(net: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
     """Writes a network's state dict as safetensors; a tensor that it shares under several keys is written once."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from restora.networks import shared_keys
 
@@ -107,7 +108,14 @@ def write_weights(net: nn.Module, path: Path, metadata: Mapping[str, str]) -> No
         k: v.detach().cpu().contiguous() for k, v in net.state_dict().items() if k not in repeated
     }
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata=dict(metadata))
+        content = save(state, metadata=dict(metadata))
+        # the library writes its metadata in any order; the same weights have to be the same bytes
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        header["__metadata__"] = dict(sorted(metadata.items()))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        temporary.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
 def weights_sha256(path: str | Path) -> str:

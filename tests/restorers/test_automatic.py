@@ -15,7 +15,7 @@ from PIL import Image
 import restora
 from restora.cli import main
 from restora.degradation.edge_width import edge_width
-from restora.degradation.flat_noise import FlatNoise, flat_noise, noise_sigma
+from restora.degradation.flat_noise import FlatNoise, flat_noise, jpeg_sigma, noise_sigma
 from restora.errors import UsageError
 from restora.io import Picture
 from restora.restorers.automatic import Ability, Automatic, KernelSeen, Look, look, plan
@@ -68,6 +68,47 @@ def test_texture_is_not_noise() -> None:
     wool = cv2.GaussianBlur(rng.normal(0, 1, (192, 192, 3)), (0, 0), 1.0) * 90 + 128  # texture all over
     found = look(np.clip(wool, 0, 255).astype(np.uint8), thorough=False)
     assert found.noise is not None and found.noise.purity < 0.65 and found.sigma == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_whose_neighbours_are_alike_is_seen_by_its_floor(seed: int) -> None:
+    clean = scene(256, 320, seed)
+    rng = np.random.default_rng(seed)
+    blotches = cv2.GaussianBlur(rng.normal(0, 12, clean.shape), (0, 0), 0.8)  # as a camera's interpolation leaves it
+    found = flat_noise(np.clip(np.rint(clean + blotches), 0, 255).astype(np.uint8))
+    assert found.correlated and found.sigma < 4 < found.floor < 12 and found.told > found.floor
+    white = flat_noise(noisy(clean, 12, seed))
+    assert not white.correlated and white.floor == pytest.approx(12, rel=0.15)
+
+
+def test_a_denoiser_is_told_the_level_that_removes_what_is_there() -> None:
+    clean = scene(256, 320)
+    assert noise_sigma(noisy(clean, 10)) == pytest.approx(10, rel=0.1)
+    smoothed = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 12, clean.shape), (0, 0), 0.8)
+    picture = np.clip(np.rint(clean + smoothed), 0, 255).astype(np.uint8)
+    assert noise_sigma(picture) == flat_noise(picture).told > 5
+
+
+def test_a_denoiser_is_told_at_least_what_jpeg_did() -> None:
+    clean = scene(256, 320)
+    levels = [noise_sigma(jpeg(clean, q)) for q in (30, 75)]
+    assert levels == [jpeg_sigma(30), jpeg_sigma(75)] and levels[0] > levels[1] > 4
+    assert noise_sigma(jpeg(clean, 92)) < 1 and noise_sigma(clean) < 1
+
+
+def test_noise_in_wide_blotches_is_seen_at_half_the_size() -> None:
+    clean = scene(256, 320)
+    wide = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 40, clean.shape), (0, 0), 1.6)
+    found = flat_noise(np.clip(np.rint(clean + wide), 0, 255).astype(np.uint8))
+    assert found.correlated and found.wide > 4 and found.told > 6
+    assert flat_noise(clean).wide == 0 and flat_noise(jpeg(clean, 20)).wide == 0
+
+
+def test_neither_jpeg_nor_a_picture_of_sand_has_a_floor_of_noise() -> None:
+    for quality in (10, 30, 60, 90):
+        assert flat_noise(jpeg(scene(256, 320), quality)).told < 4.2
+    sand = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 60, (192, 192, 3)), (0, 0), 0.8) + 128
+    assert flat_noise(np.clip(sand, 0, 255).astype(np.uint8)).floor == 0
 
 
 def test_one_channel_in_the_sky_being_clipped_does_not_hide_that_it_is_flat() -> None:
@@ -183,6 +224,17 @@ def test_of_noise_and_jpeg_the_stronger_is_treated() -> None:
     both = dataclasses.replace(SHARP, noise=NOISE)
     assert [s[0] for s in steps(dataclasses.replace(both, quality=80))] == ["denoise"]
     assert [s[0] for s in steps(dataclasses.replace(both, quality=10))] == ["dejpeg"]
+
+
+def test_noise_that_went_through_a_camera_or_jpeg_is_treated_by_its_floor() -> None:
+    grain = FlatNoise(1.5, np.full((2, 2), np.nan), False, 0.3, 6.0)
+    ((task, _, controls),) = steps(dataclasses.replace(SHARP, noise=grain))
+    assert task == "denoise" and controls == {"sigma": round(grain.told, 2)} and grain.told > 6
+    assert "smoothed by a camera" in plan(dataclasses.replace(SHARP, noise=grain), ALL).paragraph()
+    assert steps(dataclasses.replace(SHARP, noise=dataclasses.replace(grain, floor=2.0))) == []
+    through_jpeg = FlatNoise(17.0, np.linspace(4, 24, 12).reshape(3, 4), True, 1.2, 17.0)
+    ((task, _, controls),) = steps(dataclasses.replace(SHARP, noise=through_jpeg, quality=75))
+    assert task == "denoise" and controls == {"sigma": round(through_jpeg.told, 2)}  # one level, no map
 
 
 def test_blur_is_undone_only_with_a_kernel_that_can_be_trusted() -> None:

@@ -120,5 +120,7 @@ def test_a_grey_picture_is_denoised_as_well_as_its_noise_allows(sigma: float) ->
     # the same picture in three equal channels, and the same level as a map
     three = restorer(np.repeat(noisy[..., None], 3, 2), sigma=sigma).array
     assert three.shape == (96, 96, 3) and np.array_equal(three, np.repeat(grey[..., None], 3, 2))
-    map_ = restorer(noisy, sigma=np.full((96, 96), sigma / restorer.spec.controls[0].high, np.float32)).array.reshape(96, 96)
+    map_ = restorer(noisy, sigma=np.full((96, 96), sigma / restorer.spec.controls[0].high, np.float32)).array.reshape(
+        96, 96
+    )
     assert np.abs(map_ - grey).max() < 1e-3

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 import restora
-from restora import training
+from restora import training, zoo
 from restora.errors import RecipeError
 from restora.training import procedures, state
 from tests.training.conftest import TINY
@@ -386,6 +386,17 @@ def test_stages_are_resumed_where_they_stopped(photos: Path, tmp_path: Path) -> 
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_the_card_has_the_hours_of_all_stages(photos: Path, tmp_path: Path) -> None:
+    recipe = training.parse_recipe(STAGED)
+    fine = tmp_path / "staged" / "fine" / "latest.pt"
+    while not fine.exists():
+        training.train(recipe, photos, photos, tmp_path, threads=1, resume=True, time_limit=0)
+    warm = fine.parents[1] / "warm" / "latest.pt"
+    state.save(warm, {**state.load(warm, torch.device("cpu")), "seconds": 7200.0})
+    done = training.train(recipe, photos, photos, tmp_path, threads=1, resume=True)
+    assert done.card is not None and zoo.read_card(done.card).training.hours == pytest.approx(2, abs=0.1)
+
+
 # -- what is left ---------------------------------------------------------------------------------------------------
 
 
@@ -429,6 +440,25 @@ def test_the_log_tells_rate_share_and_scores_and_the_sheet_shows_pictures(tiny: 
     assert sheet.shape == (2 * 192, 3 * 192, 3) and (tmp_path / "tiny" / "sheet_best.png").is_file()
     target = sheet[:64, 128:192].astype(int)
     assert np.abs(sheet[:64, :64].astype(int) - target).mean() > 0.5
+
+
+def test_scalars_for_tensorboard_are_those_of_the_log(tiny: Make, photos: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    recipe = training.parse_recipe(TINY)
+    first = training.Trainer(recipe, photos, photos, tmp_path, threads=1, tensorboard=True)
+    first.report = lambda line: first.stop() if line["event"] == "validation" else None
+    first.run()
+    # what a killed run had written after its last checkpoint is taken back when it goes on
+    first._tensorboard.add_scalar("validation/validation", 99.0, 9)
+    first._tensorboard.close()
+    training.Trainer(recipe, photos, photos, tmp_path, threads=1, tensorboard=True).run(resume=True)
+    events = reader.EventAccumulator(str(tmp_path / "tiny" / "tensorboard")).Reload()
+    for event, key in (("validation", "validation"), ("train", "loss"), ("train", "terms.l1")):
+        lines = log(tmp_path / "tiny", event)
+        values = [li["terms"]["l1"] if key == "terms.l1" else li[key] for li in lines]
+        seen = events.Scalars(f"{event}/{key}")
+        assert [e.step for e in seen] == [li["step"] for li in lines]
+        assert [e.value for e in seen] == pytest.approx(values, rel=1e-6)
 
 
 def test_validation_scores_by_the_protocol(tiny: Make) -> None:
