@@ -238,10 +238,9 @@ class Deconvolver(Restorer):
                 sigma = seen
                 notes.append(f"Where the blur left nothing else, the noise is {seen:g} of 255; that was taken.")
             if sigma < FLOOR and self._denoiser(controls, settings) is not None:
-                sigma = FLOOR
                 notes.append(
-                    f"{FLOOR:g} of 255 was taken for the noise, because the kernel of a photograph is never exact; with "
-                    "--sigma the kernel is trusted as far as that says."
+                    f"The denoiser was told of {FLOOR:g} of 255, because the kernel of a photograph is never exact; with "
+                    "--sigma the kernel is taken for exact."
                 )
         stages, said = self._plan(method, controls, kernel, sigma, settings)
         notes += said
@@ -326,6 +325,8 @@ class Deconvolver(Restorer):
             # looked at once for the whole picture, not in each tile
             options.setdefault("orientation", "trust")
             options.setdefault("noise", "trust")
+            # who states the noise of a picture made the picture, or measured it
+            options.setdefault("exact", not isinstance(controls.sigma, str) and not kernel.estimated)
         if _has(kind, "denoise") and "denoise" not in options:
             denoiser = self._denoiser(controls, settings)
             if denoiser is not None:

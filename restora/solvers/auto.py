@@ -29,6 +29,9 @@ from restora.solvers.wiener import KERNEL_ERROR, LEAST_SIGMA, gradient_energy, k
 
 FLOOR = 1.75  # of sigma, with a trained denoiser: between the best for kernels that are nearly right (1, by
 # `benchmarks/noise_floor.py`) and for those that come with real pictures (2, on some of Levin's)
+_PLAIN = (
+    0.3  # the share of the result without weights: 0.06 dB on Levin's pictures, nothing lost on training photographs
+)
 _ITERATIONS = 8  # of DPIR; at scales above 1 the published 24 gain less than 0.1 dB
 _ROUNDS = 2
 _LARGE = 1_500_000  # pixels above which, and at scales above 1, the quicker denoiser is taken
@@ -48,7 +51,8 @@ class Auto(Solver):
     """The best method
 
     With a denoiser: DPIR. A kernel of a real photograph is never exact, and a prior that is told of no noise believes every error
-    of the kernel; so DPIR is told of `FLOOR` at least, unless the noise level is to be trusted.
+    of the kernel; so DPIR is told of `FLOOR` at least, and its result is averaged with that of the other way, which errs
+    differently, unless the kernel is said to be exact.
 
     Without one: hyper-Laplacian deconvolution, unknowns beyond the border included; then `polish` rounds of plug-and-play: the
     data equation is solved anew about the estimate, and the noise that this amplifies is removed by collaborative filtering of
@@ -63,6 +67,7 @@ class Auto(Solver):
             then that one is used, with a warning. ``trust``: the kernel is used as it is.
         noise: ``check``: a picture that shows more noise than `sigma` where the blur left nothing else (`noise_seen`) is
             taken to have that much; ``trust``: sigma is used as it is.
+        exact: whether kernel and sigma may be believed to the last, as in experiments. Makes a difference with a denoiser.
     """
 
     denoise: Denoiser | None = None
@@ -70,6 +75,7 @@ class Auto(Solver):
     robust: bool = False
     orientation: Literal["check", "trust"] = "check"
     noise: Literal["check", "trust"] = "check"
+    exact: bool = False
 
     name: ClassVar[str] = "auto"
     any_scale: ClassVar[bool] = True
@@ -116,12 +122,30 @@ class Auto(Solver):
         return torch.cat(found)
 
     def _solve_one(self, problem: Problem, monitor: Monitor | None) -> Tensor:
-        guided = self.denoise is not None
         if self.noise == "check":
-            problem = replace(problem, sigma=max(problem.sigma, noise_seen(problem), FLOOR if guided else 0.0))
-        if guided:
-            assert self.denoise is not None
-            return DPIR(self.denoise, iterations=_ITERATIONS).solve(problem, monitor=monitor)
+            problem = replace(problem, sigma=max(problem.sigma, noise_seen(problem)))
+        if self.denoise is None:
+            return self._without(problem, monitor)
+        solver = DPIR(self.denoise, iterations=_ITERATIONS)
+        if self.exact:
+            return solver.solve(problem, monitor=monitor)
+        before = HyperLaplacian().iterations + self.polish
+        stopped = False
+
+        def tell(step: Step, done: int) -> bool:
+            nonlocal stopped
+            stopped = bool(monitor and monitor(replace(step, done=done + step.done, total=before + _ITERATIONS)))
+            return stopped
+
+        plain = self._without(problem, (lambda step: tell(step, 0)) if monitor else None)
+        if stopped:
+            return plain
+        floored = replace(problem, sigma=max(problem.sigma, FLOOR))
+        guided = solver.solve(floored, monitor=(lambda step: tell(step, before)) if monitor else None)
+        return guided if stopped else torch.lerp(guided, plain, _PLAIN)
+
+    def _without(self, problem: Problem, monitor: Monitor | None) -> Tensor:
+        """The result without a trained denoiser."""
         first = HyperLaplacian(kernel_error=KERNEL_ERROR)
         total = first.iterations + self.polish
         stopped = False
