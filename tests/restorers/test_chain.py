@@ -14,7 +14,6 @@ from restora.restorers import Chain, Enhancer
 from restora.restorers.upscale import Source
 from tests.restorers.test_enhance import Dimmer
 
-
 COLOUR = np.array([200, 210, 220])
 
 
