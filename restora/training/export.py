@@ -98,6 +98,8 @@ def _card(
     task = next((t for t in (spec.task, trainer.pairs.maker.task) if t in allowed), allowed[0])
     network = recipe.network if not recipe.stages else trainer.recipe.network
     variant = network.variant
+    # what a network fixes (the shift by a mean) is no parameter; the averaged copy fixes all
+    fixed = {k for k, p in networks.create(variant, **network.config).named_parameters() if not p.requires_grad}
     tag = "".join(c if c.isalnum() or c in "_.+-" else "_" for c in recipe.name.lower().replace(variant, ""))
     return zoo.Card(
         name=f"{variant}.{tag.strip('_.-') or 'trained'}",
@@ -108,7 +110,7 @@ def _card(
         family=networks.family_of(variant).name,
         scales=_scales(trainer, spec),
         licence=licence,
-        parameters=sum(p.numel() for p in net.parameters()),
+        parameters=sum(p.numel() for name, p in net.named_parameters() if name not in fixed),
         weights=zoo.Weights(file=path.name, sha256=file_sha256(path), bytes=path.stat().st_size),
         training=zoo.Training(
             recipe=f"{recipe.name}.yaml",
