@@ -29,7 +29,7 @@ from restora.solvers.wiener import KERNEL_ERROR, LEAST_SIGMA, gradient_energy, k
 
 FLOOR = 1.75  # of sigma, with a trained denoiser: between the best for kernels that are nearly right (1, by
 # `benchmarks/noise_floor.py`) and for those that come with real pictures (2, on some of Levin's)
-# the share of the result without weights: 0.06 dB on Levin's pictures; at floors of 1.5 and more no loss with nearly right kernels
+# the share of the result without weights: 0.06 dB on Levin's pictures; from a floor of 1.5 on no loss with nearly right kernels
 _PLAIN = 0.3
 _ITERATIONS = 8  # of DPIR; at scales above 1 the published 24 gain less than 0.1 dB
 _ROUNDS = 2
