@@ -37,7 +37,7 @@ class OurNonBlind:
     """
 
     name: ClassVar[str] = "our-nonblind"
-    title: ClassVar[str] = "Denoise, deconvolve by gradient descent, smooth the ringing, sharpen (survey thesis)"
+    title: ClassVar[str] = "Our Non-Blind: denoise, deconvolve by gradient descent, smooth the ringing, sharpen"
 
     stages: str = ",".join(STAGES)
     sigma_s: float = 60.0

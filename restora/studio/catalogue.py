@@ -39,8 +39,8 @@ TASKS: dict[str, tuple[str, str, str]] = {
 _LOADED = 3  # restorers that are kept
 _RECHECK = 5.0  # seconds after which it is looked whether a model was installed: reading the cards takes a while
 _SPEEDS = 7  # measurements of a model that are kept
-_FORMAT = 1  # of the kept descriptions
-_METHOD_ADVICE = "A method without weights: {}."
+_FORMAT = 2  # of the kept descriptions
+_METHOD_ADVICE = "For a blur whose kernel is known"
 _CLASSICAL = {
     "dct": ("DCT denoiser", "Without weights: thresholds local cosine transforms. A good plain denoiser."),
     "tv": ("Total variation", "Without weights: keeps edges, flattens texture. Fast."),
@@ -312,16 +312,11 @@ def _methods() -> list[dict[str, Any]]:
     for name, line in methods().items():
         if name in NETWORKS:
             continue
-        text = line[:1].lower() + line[1:]
+        title, _, how = line.partition(":")
         controls = _base_controls(DeconvolveControls, scale=1) + _options(name)
+        advice = f"{_METHOD_ADVICE}:{how}." if how else f"{_METHOD_ADVICE}."
         found.append(
-            _entry(
-                name,
-                name.replace("_", " ").replace("-", " ").capitalize(),
-                "deconvolve",
-                _METHOD_ADVICE.format(text),
-                [1],
-            )
+            _entry(name, title, "deconvolve", advice, [1])
             | {"controls": controls, "needs_kernel": True, "default": name == BEST}
         )
     return found
