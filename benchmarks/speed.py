@@ -273,6 +273,9 @@ def gflop(net: nn.Module, scale: int, side: int) -> float:
 
 def measure(case: Case, chosen: argparse.Namespace, top: dict[str, float]) -> str:
     """A row of the table."""
+    import copy
+
+    from restora import networks
     from restora.engine import backends, cpu_has_bf16
     from restora.errors import RestoraError
 
@@ -283,12 +286,13 @@ def measure(case: Case, chosen: argparse.Namespace, top: dict[str, float]) -> st
     ways = {"plain": plain_way(case, net, scale, picture)}
     pairs = [("torch", "float32"), ("torch", "bf16"), ("openvino", "float32"), ("openvino", "bf16")]
     pairs += [("compile", "bf16")] if chosen.compile else []
-    reference, faithful = Reference(case, net, picture), {}
+    ours = networks.for_inference(copy.deepcopy(net))  # as restorers load it
+    reference, faithful = Reference(case, ours, picture), {}
     for backend, precision in pairs:
         if not backends.installed(backend) or (precision == "bf16" and not cpu_has_bf16()):
             continue
         try:
-            way = engine_way(case, net, picture, backend, precision)
+            way = engine_way(case, ours, picture, backend, precision)
             way()
             faithful[f"{backend} {precision}"] = reference.psnr(backend, precision)
             ways[f"{backend} {precision}"] = way

@@ -1,5 +1,6 @@
 """Networks: one file a paper. Build, identify and load them; nothing here knows of files or devices."""
 
+from restora.networks.folding import for_inference
 from restora.networks.registry import (
     Family,
     Identified,
@@ -25,6 +26,7 @@ __all__ = [
     "exact",
     "families",
     "family_of",
+    "for_inference",
     "global_",
     "identify",
     "load_state",

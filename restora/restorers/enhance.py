@@ -15,6 +15,7 @@ from restora.degradation.flat_noise import noise_sigma
 from restora.engine import NetworkOperator, Progress, Settings, run
 from restora.errors import UsageError
 from restora.io import Picture
+from restora.networks import for_inference
 from restora.networks.spec import NetworkSpec
 from restora.restorers.base import Controls, Report, Restorer
 from restora.restorers.buffers import allocate
@@ -53,7 +54,7 @@ class Enhancer(Restorer):
 
     def __init__(self, name: str, source: Source, settings: Settings = Settings(), task: str | None = None) -> None:
         self.name, self.source, self.settings = name, source, settings
-        self.net = source.load()
+        self.net = for_inference(source.load())
         self.spec: NetworkSpec = self.net.spec
         self.task = task or self.spec.task
         base = DejpegControls if self.task == "dejpeg" else EnhanceControls

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from restora.engine import NetworkOperator, Progress, Settings, run
 from restora.io import Picture
+from restora.networks import for_inference
 from restora.restorers.base import Controls, Report, Restorer
 from restora.restorers.buffers import allocate, resample
 from restora.restorers.controls import check_size, controls_of, split, told, with_maps
@@ -80,7 +81,7 @@ class Upscaler(Restorer):
     def _net(self, scale: int) -> Any:
         source = self.sources[scale]
         if source.checksum not in self._nets:  # a multi-scale network is loaded once
-            self._nets[source.checksum] = source.load()
+            self._nets[source.checksum] = for_inference(source.load())
         return self._nets[source.checksum]
 
     def operator(
