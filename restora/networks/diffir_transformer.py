@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restora.networks.deblur_layers import channel_norm
 from restora.networks.picture_statistics import channel_similarity
 from restora.networks.swinir import shuffle_upsampler
 
@@ -31,7 +32,7 @@ class _Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.body.weight, self.body.bias
         if bias is not None:
-            return F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias).permute(0, 3, 1, 2)
+            return channel_norm(x, weight, bias, 1e-5)
         variance = x.var(dim=1, keepdim=True, unbiased=False)
         return x * torch.rsqrt(variance + 1e-5) * weight.view(-1, 1, 1)
 

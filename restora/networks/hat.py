@@ -26,15 +26,16 @@ from restora.networks.window_attention import (
     TokenNorm,
     WindowAttention,
     attend,
+    by_heads,
     drop_rates,
-    join_windows,
+    from_windows,
     linear,
     on_channels_first,
     reach,
     reflect_to_multiple,
     relative_position_index,
     shift_masks,
-    split_windows,
+    to_windows,
 )
 
 _DERIVED = ("relative_position_index_SA", "relative_position_index_OCA")
@@ -134,16 +135,18 @@ class _OverlappingAttention(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        dim, window, extended = x.shape[-1], self.window, self.extended
-        qkv = self.qkv(self.norm1(x))
-        (q,) = split_windows(qkv[..., :dim].contiguous(), window, self.heads, 1)
+        height, width, dim = x.shape[1:]
+        window, extended = self.window, self.extended
+        q, kv = self.qkv(self.norm1(x)).split((dim, 2 * dim), dim=3)
+        q = to_windows(q.contiguous(), window)
         margin = (extended - window) // 2
-        kv = F.pad(qkv[..., dim:], (0, 0, margin, margin, margin, margin))
+        kv = F.pad(kv, (0, 0, margin, margin, margin, margin))
         kv = kv.unfold(1, extended, window).unfold(2, extended, window)  # B, rows, columns, 2C, y, x
-        kv = kv.unflatten(3, (2, self.heads, dim // self.heads)).permute(3, 0, 1, 2, 4, 6, 7, 5)
-        k, v = kv.flatten(5, 6).unbind(0)
+        kv = kv.permute(0, 1, 2, 4, 5, 3).flatten(0, 2)
         bias = self.relative_position_bias_table[index].permute(2, 0, 1)
-        x = x + self.proj(join_windows(attend(q, k, v, bias), window))
+        q, k, v = (by_heads(part, self.heads) for part in (q, *kv.chunk(2, dim=3)))
+        y = attend(q, k, v, bias).view(-1, window, window, dim)
+        x = x + from_windows(self.proj(y), height, width)
         return x + self.mlp(self.norm2(x))
 
 

