@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restora.networks.layers import recorded
+
 
 class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of every pixel: `B x C x H x W` -> the same (NAFNet, Restormer)."""
@@ -22,7 +24,7 @@ def channel_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     Recorded programs get its sums written out: other runtimes turn the tensor around for a normalisation of the last axis, and
     back (OpenVINO spends half of NAFNet's time on that).
     """
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if recorded():
         x = x - x.mean(1, keepdim=True)
         return x / torch.sqrt((x * x).mean(1, keepdim=True) + eps) * weight[:, None, None] + bias[:, None, None]
     y = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps)

@@ -16,6 +16,11 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 CascadeForm = Literal["published", "equation"]
 
 
+def recorded() -> bool:
+    """Whether this call is being written down as a program (traced, exported, compiled): what is chosen now would be fixed."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
 class MeanShift(nn.Module):
     """Adds `sign` times the mean colour of the training set: a frozen 1x1 convolution, because published state dicts
     hold it as one."""

@@ -7,17 +7,25 @@ picture; it is as large as a window.) The survey's own idea, section 5: a residu
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restora.networks.deblur_layers import Reach, count
 from restora.networks.registry import Family
 from restora.networks.spec import NetworkSpec, aligned
+from restora.networks.window_attention import (
+    TokenLinear,
+    attend,
+    by_heads,
+    from_windows,
+    last_ones,
+    relative_position_index,
+    shift_masks,
+    to_windows,
+)
 
 _WINDOW = 8
 _LEVELS = 4  # halvings; the window at the bottom spans 8 * 16 input pixels
@@ -28,74 +36,31 @@ class _Projection(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.to_q = nn.Linear(channels, channels)
-        self.to_kv = nn.Linear(channels, channels * 2)
+        self.to_q = TokenLinear(channels, channels)
+        self.to_kv = TokenLinear(channels, channels * 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return (self.to_q(x), *self.to_kv(x).chunk(2, dim=-1))
+        return (self.to_q(x), *self.to_kv.parts(x, 2))
 
 
 class _WindowAttention(nn.Module):
-    """Multi-head attention within windows `N x 64 x C`, with a learnt bias for every relative position."""
+    """Multi-head attention within windows `N x 8 x 8 x C`, with a learnt bias for every relative position."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * _WINDOW - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", _relative_positions())
+        self.register_buffer("relative_position_index", relative_position_index(_WINDOW))
         self.qkv = _Projection(channels)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = TokenLinear(channels, channels)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """`mask`: windows of one picture x 64 x 64, added to the attention; `x` holds one or several pictures."""
-        number, tokens, channels = x.shape
-        q, k, v = (t.reshape(number, tokens, self.heads, -1).transpose(1, 2) for t in self.qkv(x))
+    def forward(self, x: Tensor, masks: Tensor | None = None, which: Tensor | None = None) -> Tensor:
+        """`masks` and `which` of them each window has, where the picture has been displaced (see `attend`)."""
+        q, k, v = (by_heads(part, self.heads) for part in self.qkv(x))
         index: Tensor = self.relative_position_index  # type: ignore[assignment]
-        bias = self.relative_position_bias_table[index.flatten()].view(tokens, tokens, -1).permute(2, 0, 1)[None]
-        if mask is not None:
-            bias = (bias + mask[:, None]).repeat(number // len(mask), 1, 1, 1)
-        y = F.scaled_dot_product_attention(q, k, v, bias.to(q.dtype))
-        return self.proj(y.transpose(1, 2).reshape(number, tokens, channels))
-
-
-def _relative_positions() -> Tensor:
-    """Row of the bias table for every pair of positions in a window."""
-    place = torch.arange(_WINDOW**2)
-    y, x = place // _WINDOW, place % _WINDOW
-    dy, dx = (a[:, None] - a[None, :] + _WINDOW - 1 for a in (y, x))
-    return dy * (2 * _WINDOW - 1) + dx
-
-
-def _shift_mask(height: int, width: int, shift: int, device: torch.device) -> Tensor:
-    """-100 between positions of a shifted window that are no neighbours in the picture, `windows x 64 x 64`."""
-    # an exporter's tensors and sizes are no real ones, and must not be kept
-    make = _make_mask.__wrapped__ if torch.compiler.is_compiling() or torch.jit.is_tracing() else _make_mask
-    return make(height, width, shift, device)
-
-
-@functools.lru_cache(maxsize=32)
-def _make_mask(height: int, width: int, shift: int, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        y, x = (
-            (torch.arange(n, device=device) >= n - _WINDOW).int() + (torch.arange(n, device=device) >= n - shift).int()
-            for n in (height, width)
-        )
-        region = _windows((y[:, None] * 3 + x[None, :])[None, :, :, None].float())[..., 0]
-        return (region[:, None, :] != region[:, :, None]) * -100.0
-
-
-def _windows(x: Tensor) -> Tensor:
-    """`B x H x W x C` -> `B * windows x 64 x C`."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // _WINDOW, _WINDOW, width // _WINDOW, _WINDOW, channels)
-    return x.transpose(2, 3).reshape(-1, _WINDOW**2, channels)
-
-
-def _unwindows(x: Tensor, height: int, width: int) -> Tensor:
-    channels = x.shape[-1]
-    x = x.reshape(-1, height // _WINDOW, width // _WINDOW, _WINDOW, _WINDOW, channels)
-    return x.transpose(2, 3).reshape(-1, height, width, channels)
+        bias = self.relative_position_bias_table[index].permute(2, 0, 1)
+        return self.proj(attend(q, k, v, bias, masks, which).view(x.shape))
 
 
 class _FeedForward(nn.Module):
@@ -103,9 +68,9 @@ class _FeedForward(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Sequential(nn.Linear(channels, hidden), nn.GELU())
+        self.linear1 = nn.Sequential(TokenLinear(channels, hidden), nn.GELU())
         self.dwconv = nn.Sequential(nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden), nn.GELU())
-        self.linear2 = nn.Sequential(nn.Linear(hidden, channels))
+        self.linear2 = nn.Sequential(TokenLinear(hidden, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.dwconv(self.linear1(x).permute(0, 3, 1, 2))
@@ -130,11 +95,15 @@ class _Block(nn.Module):
         height, width = x.shape[1:3]
         shift = _WINDOW // 2 if self.shifted and min(height, width) > self.unshifted_to else 0
         y = self.norm1(x)
-        y = _windows(y.roll((-shift, -shift), (1, 2)) if shift else y)
+        y = to_windows(y.roll((-shift, -shift), (1, 2)) if shift else y, _WINDOW)
         if self.modulator is not None:
-            y = y + self.modulator.weight
-        y = self.attn(y, _shift_mask(height, width, shift, x.device) if shift else None)
-        y = _unwindows(y, height, width)
+            y = y + self.modulator.weight.view(_WINDOW, _WINDOW, -1)
+        if shift:
+            which = last_ones(len(x), height // _WINDOW, width // _WINDOW, x.device)
+            y = self.attn(y, shift_masks(_WINDOW, shift).to(x.device).flatten(0, 1), which)
+        else:
+            y = self.attn(y)
+        y = from_windows(y, height, width)
         x = x + self._dropped(y.roll((shift, shift), (1, 2)) if shift else y)
         return x + self._dropped(self.mlp(self.norm2(x)))
 
@@ -256,7 +225,7 @@ class Uformer(nn.Module):
     @staticmethod
     def convert_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state dict with the table of relative positions, which is no weight, as it has to be."""
-        index = _relative_positions()
+        index = relative_position_index(_WINDOW)
         return {key: index if key.endswith(".relative_position_index") else value for key, value in state.items()}
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restora.networks.layers import recorded
+
 _SCORES = 1 << 22  # bytes of scores that stay in the cache of a core
 MASKED = -100.0  # what published networks add to the scores of pairs that may not see one another
 
@@ -104,7 +106,7 @@ def attend(
     Args:
         bias: `heads x n x m`. masks: `4 x n x m`, and `which` of them each of the N windows has, or None.
     """
-    if torch.jit.is_tracing() or not _in_parts(q):
+    if recorded() or not _in_parts(q):
         return _attend(q, k, v, bias, None if masks is None else masks[which])
     out = q.new_empty(q.shape[0], q.shape[2], q.shape[1] * q.shape[3])
     part = max(1, _SCORES // (bias.numel() * q.element_size()))
@@ -120,7 +122,7 @@ def _in_parts(q: Tensor) -> bool:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, masks: Tensor | None) -> Tensor:
-    if torch.jit.is_tracing() or _in_parts(q):
+    if recorded() or _in_parts(q):
         scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3) + bias.to(q.dtype)
         if masks is not None:
             scores = scores + masks[:, None].to(q.dtype)
@@ -196,7 +198,7 @@ class TokenLinear(nn.Linear):
 
     def parts(self, x: Tensor, number: int) -> tuple[Tensor, ...]:
         """The output channels in equal parts. A recorded program gets a product for each, which is cheaper than to cut."""
-        if not torch.jit.is_tracing():
+        if not recorded():
             return self(x).chunk(number, dim=-1)
         weights, biases = self.weight.chunk(number), self.bias.chunk(number)
         return tuple(F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
@@ -210,8 +212,7 @@ def _convolves(x: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and torch.get_num_threads() > 1
-        and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
+        and not recorded()
     )
 
 

@@ -55,7 +55,7 @@ class Enhancer(Restorer):
     def __init__(self, name: str, source: Source, settings: Settings = Settings(), task: str | None = None) -> None:
         self.name, self.source, self.settings = name, source, settings
         self.net = for_inference(source.load())
-        self.spec: NetworkSpec = self.net.spec
+        self.spec: NetworkSpec = self.net.spec  # type: ignore[assignment]
         self.task = task or self.spec.task
         base = DejpegControls if self.task == "dejpeg" else EnhanceControls
         self.controls = controls_of(self.spec, base)  # type: ignore[misc]

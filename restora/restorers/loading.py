@@ -82,7 +82,7 @@ def load(
             raise UsageError("Name a model or a task.")
         if _TASKS.get(task, task) == "denoise" and not zoo.list_models(task="denoise"):
             return ClassicalDenoiser(_BEST_CLASSICAL, settings)
-        return _from_cards(zoo.default_model(_TASKS.get(task, task)), settings, whole_family=True)
+        return _from_cards(zoo.default_models(_TASKS.get(task, task)), settings)
     if task != "dejpeg":  # the only task that gives a network made for another one a control more
         task = None
     name = str(model)
@@ -93,8 +93,7 @@ def load(
     variant, equals, path = name.partition("=")
     if equals and path:
         return _from_file(Path(path), settings, scale, variant, task)
-    family = _family(name)
-    return _from_cards(family or zoo.find(name), settings, family is not None, task)
+    return _from_cards(_family(name) or [zoo.find(name)], settings, task)
 
 
 def restore(
@@ -110,11 +109,11 @@ def restore(
     return load(model, task=task, device=device)(picture, **controls)
 
 
-def _family(name: str) -> zoo.Card | None:
-    """The card with the largest scale of a family called `name` (or `name.tag`), unless a variant is called so."""
+def _family(name: str) -> list[zoo.Card]:
+    """The cards of a family called `name` (or `name.tag`), the one with the largest scale last, unless a variant is called so."""
     members = [c for c in zoo.list_models() if name in (c.family, f"{c.family}.{c.tag}") and c.variant != name]
     tagged = [c for c in members if c.tag == "restora"] or members
-    return max(tagged, key=lambda c: max(c.scales), default=None)
+    return sorted(zoo.siblings(tagged[0]), key=lambda c: max(c.scales)) if tagged else []
 
 
 def _deconvolver(
@@ -140,22 +139,22 @@ def _deconvolver(
     return Deconvolver(found.name, settings, keep_steps, network=found.network)
 
 
-def _from_cards(card: zoo.Card, settings: Settings, whole_family: bool, task: str | None = None) -> Restorer:
+def _from_cards(cards: Sequence[zoo.Card], settings: Settings, task: str | None = None) -> Restorer:
+    """The restorer of one model, or of several for different scales: where two have the same, the later one counts."""
+    card = cards[-1]
     _refuse_parts(card.task, card.name, card.variant)
     if card.task != "super-resolution":
         source = Source(card.name, card.weights.sha256, functools.partial(zoo.load_network, card))
         if card.task == "deconvolve":
             return Deconvolver(card.family, settings, network=source)
         return Enhancer(card.name, source, settings, task)
-    cards = zoo.siblings(card) if whole_family else [card]
     sources = {
-        s: Source(c.name, c.weights.sha256, functools.partial(zoo.load_network, c))
-        for c in sorted(cards, key=lambda c: c.name == card.name)
-        for s in c.scales
+        s: Source(c.name, c.weights.sha256, functools.partial(zoo.load_network, c)) for c in cards for s in c.scales
     }
     zoo.checked_path(card)  # a damaged file is reported before any picture is touched
-    name = f"{card.family}.{card.tag}" if len({s.name for s in sources.values()}) > 1 else card.name
-    return Upscaler(name, sources, _usual(card.scales), settings)
+    names = dict.fromkeys(source.name for source in sources.values())
+    families = dict.fromkeys(f"{c.family}.{c.tag}" for c in cards if c.name in names)
+    return Upscaler(card.name if len(names) == 1 else "+".join(families), sources, _usual(list(sources)), settings)
 
 
 def _from_file(

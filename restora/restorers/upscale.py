@@ -106,7 +106,7 @@ class Upscaler(Restorer):
         base = settings or self.settings
         how = replace(base, ensemble=controls.ensemble or base.ensemble)
         report = Report(
-            self.name,
+            "+".join(dict.fromkeys(self.sources[p].name for p in plan.passes)) or self.name,
             "+".join(dict.fromkeys(self.sources[p].checksum for p in plan.passes)),
             plan.wanted,
             plan.passes,

@@ -264,6 +264,7 @@ def _entry(name: str, title: str, task: str, advice: str, scales: list[int]) -> 
 
 
 def _of_card(card: Any, task: str) -> dict[str, Any]:
+    from restora import zoo
     from restora.restorers.enhance import DejpegControls, EnhanceControls
     from restora.restorers.upscale import UpscaleControls
 
@@ -276,7 +277,7 @@ def _of_card(card: Any, task: str) -> dict[str, Any]:
         "parameters": card.parameters,
         "bundled": card.bundled,
         "installed": _installed(card),
-        "default": card.default,
+        "default": card.name == zoo.default_model(card.task).name,
         "controls": list({c["name"]: c for c in controls[::-1]}.values())[::-1],
     }
 

@@ -85,8 +85,9 @@ def siblings(card: Card) -> list[Card]:
     return [c for c in cards().values() if c.family == card.family and c.tag == card.tag and c.task == card.task]
 
 
-def default_model(task: str) -> Card:
-    """The model that a task's command takes when the user names none.
+def default_models(task: str) -> list[Card]:
+    """What a task's command takes when the user names no model. For each scale the last of them that has it counts: the most
+    special ones stand at the end, and at the very end one that is marked as the default.
 
     Raises:
         UnknownModel: no model for that task is installed.
@@ -94,7 +95,14 @@ def default_model(task: str) -> Card:
     of_task = list_models(task=task)
     if not of_task:
         raise UnknownModel(f"No model for the task '{task}' is installed; `restora models list` shows what is.")
-    return next((card for card in of_task if card.default), of_task[0])
+    marked = [card for card in of_task if card.default] or of_task[:1]
+    found = {sibling.name: sibling for card in marked for sibling in siblings(card)}
+    return sorted(found.values(), key=lambda card: (-len(card.scales), card in marked, card.name))
+
+
+def default_model(task: str) -> Card:
+    """The one of `default_models` that stands for them."""
+    return default_models(task)[-1]
 
 
 def weight_path(card: Card) -> Path:
