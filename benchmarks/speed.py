@@ -59,6 +59,7 @@ class Case:
 
 CASES = [
     Case("FSRCNN x4", "fsrcnn_x4", "plain", 1.8, weights="fsrcnn_x4.restora", spandrel=False),
+    Case("SPAN x4", "span_x4", "plain", 0, weights="span_x4.restora"),
     Case(
         "SRVGG-32 x4", "srvgg_general_x4", "plain", 2.4, weights="realesr-general-x4v3/RealESRGAN_General_x4_v3.param"
     ),
