@@ -33,7 +33,9 @@ _WHOLE = 1 << 30
 # A tile of 80 halos computes 5 % too much; larger ones gain nothing and fall out of the cache.
 _TILE_IN_HALOS, _LEAST_CAP, _LARGEST_AUTO_TILE = 80, 256, 1024
 _SMALLEST_AUTO_TILE = 128
-_CPU_BUDGET = 1 << 30
+# Bytes for a tile on a CPU; and for a picture in one piece, which is worth more: nothing is computed twice, and a network that
+# uses statistics of the whole picture needs no second pass.
+_CPU_BUDGET, _CPU_WHOLE = 1 << 30, 2 << 30
 # Statistics of a picture: so many rounds at most over so many tiles, fewer once they change by less than this share.
 _ROUNDS, _SAMPLED_TILES, _STILL = 12, 64, 0.05
 USUAL_ROUNDS = 2
@@ -125,7 +127,7 @@ def run(
     scale = operator.scale
     if target is None:
         target = np.empty((height * scale, width * scale, channels), source.dtype)
-    size, reach = layout(operator, device, way.tile if settings.tile is None else settings.tile)
+    size, reach = layout(operator, device, way.tile if settings.tile is None else settings.tile, (height, width))
     precision = "int8" if way.precision == "int8" else str(way.dtype).removeprefix("torch.")
     report = RunReport(str(device), precision, min(size, max(height, width)), backend=way.backend)
 
@@ -325,19 +327,24 @@ def _core(tile: tiles.Tile, x: Tensor) -> Tensor:
     return F.pad(core, (0, x.shape[-1] - core.shape[-1], 0, x.shape[-2] - core.shape[-2]), mode="replicate")
 
 
-def layout(operator: Operator, device: torch.device, wanted: int | None = None) -> tuple[int, int]:
+def layout(
+    operator: Operator, device: torch.device, wanted: int | None = None, picture: tuple[int, int] | None = None
+) -> tuple[int, int]:
     """Side of a tile and halo around it, in input pixels.
 
-    A tile that was asked for has the promise's whole halo, and 0 means the whole picture. Else the tile is the largest that
-    a share of the memory holds. A network may see so far (hundreds of pixels) that tiles with its whole halo do not fit: then
-    the halo takes half of what fits, and the result is an approximation, which `run` says.
+    A tile that was asked for has the promise's whole halo, and 0 means the whole picture. Else a `picture` (height, width) that
+    a share of the memory holds is one tile, and of a larger one a tile is the largest that a smaller share holds. A network may
+    see so far (hundreds of pixels) that tiles with its whole halo do not fit: then the halo takes half of what fits, and the
+    result is an approximation, which `run` says.
     """
     reach = tiles.halo(operator.tiling)
     if wanted is not None:
         return (wanted if wanted > 0 else _WHOLE), reach
-    budget = free_memory(device) * (0.6 if device.type == "cuda" else 0.25)
+    budget = whole = free_memory(device) * (0.6 if device.type == "cuda" else 0.25)
     if device.type == "cpu":
-        budget = min(budget, _CPU_BUDGET)
+        budget, whole = min(budget, _CPU_BUDGET), min(budget, _CPU_WHOLE)
+    if picture is not None and picture[0] * picture[1] * operator.bytes_per_pixel() <= whole:
+        return _WHOLE, reach
     window = max(operator.tiling.window, operator.multiple_of)
     fits = max(_SMALLEST_AUTO_TILE, int(math.sqrt(budget / operator.bytes_per_pixel())))
     if reach > fits // 4:

@@ -17,7 +17,7 @@ from restora.jobs.inputs import Item
 from restora.jobs.worker import in_memory
 from restora.restorers import Restorer
 
-_SAMPLE, _TILE = 192, 1024
+_SAMPLE, _TILE, _LARGEST_TILE = 192, 1024, 4096
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Estimate:
 def estimate(restorer: Restorer, items: Sequence[Item], controls: dict[str, Any]) -> list[Estimate]:
     """Reads only the headers; the speed is measured on a small synthetic picture, once, unless the restorer knows it."""
     checked = restorer.check_controls(controls)
-    working = _working_memory(restorer, checked)
+    operators = _operators(restorer, checked)
     rate: float | None = None
     found = []
     for item in items:
@@ -52,6 +52,7 @@ def estimate(restorer: Restorer, items: Sequence[Item], controls: dict[str, Any]
         size = (info.height, info.width)
         out = restorer.output_size(*size, checked)
         pixel = (info.channels + info.has_alpha) * info.bit_depth // 8
+        working = max((_working_memory(o, restorer.settings, size) for o in operators), default=0)
         # the input, a copy while it is decoded, the output and its encoded form
         memory = size[0] * size[1] * pixel * 2 + int(out[0] * out[1] * pixel * 1.5) + working
         if streamed:  # two rows of the largest tiles, before and after
@@ -73,17 +74,18 @@ def _speed(restorer: Restorer, controls: dict[str, Any]) -> float:
     return (time.perf_counter() - started) / _SAMPLE**2
 
 
-def _working_memory(restorer: Restorer, checked: Any) -> int:
-    """Bytes that the largest tile takes."""
-    from restora.engine import choose_device, tile_size
+def _operators(restorer: Restorer, checked: Any) -> list[Any]:
+    """What the engine will run; of other restorers nothing is known but what the picture takes."""
     from restora.restorers import Deconvolver, Upscaler
 
-    operators: list[Any] = []  # of other restorers, what the picture takes is what is known
     if isinstance(restorer, Upscaler):
-        operators = [restorer.operator(n) for n in restorer.plan(checked).passes[:1]]
-    elif isinstance(restorer, Deconvolver):
-        operators = restorer.operators(checked)
-    device = choose_device(restorer.settings.device)
-    sides = [tile_size(operator, device, restorer.settings.tile) for operator in operators]
-    needs = [int(o.bytes_per_pixel() * min(side, 4096) ** 2) for o, side in zip(operators, sides, strict=True)]
-    return max(needs, default=0)
+        return [restorer.operator(n) for n in restorer.plan(checked).passes[:1]]
+    return restorer.operators(checked) if isinstance(restorer, Deconvolver) else []
+
+
+def _working_memory(operator: Any, settings: Any, size: tuple[int, int]) -> int:
+    """Bytes that the largest tile of a picture takes."""
+    from restora.engine import choose_device, layout
+
+    side, _ = layout(operator, choose_device(settings.device), settings.tile, size)
+    return int(operator.bytes_per_pixel() * min(side**2, size[0] * size[1], _LARGEST_TILE**2))

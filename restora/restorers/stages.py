@@ -58,7 +58,7 @@ def run_stages(
         last = number == len(stages) - 1
         operator = stage.operator
         height, width = (n * operator.scale for n in current.shape[:2])
-        side, reach = layout(operator, choose_device(settings.device), settings.tile)
+        side, reach = layout(operator, choose_device(settings.device), settings.tile, current.shape[:2])
         meter.begin(number, len(plan(current.shape[0], current.shape[1], side, operator.tiling.window, reach)))
         if isinstance(operator, SolverOperator):
             operator.monitor = _watcher(stage.name, meter, keep)
