@@ -158,7 +158,7 @@ def joined(
         restorer.plan(checked).passes if isinstance(restorer, Upscaler) else (),
     )
     report.notes += [f"Divided into {len(bands)} parts.", *bands[0][1]["notes"], *picture.notes]
-    software = f"Restora {__version__} ({restorer.name})"
+    software = f"Restora {__version__} ({report.model})"
     made = row_writer(target, (*size, channels), dtype, picture.metadata, software, keep)
     with made as (sink, temporary):
         row = 0
@@ -185,7 +185,7 @@ def joined(
 
 def _report(restorer: Restorer, checked: Any, picture: RowPicture) -> Report:
     return Report(
-        restorer.name,
+        restorer.used(checked),
         restorer.fingerprint,
         input_size=picture.rows.shape[:2],
         controls=told(checked),
@@ -257,7 +257,7 @@ class _Work:
                 self.progress(Progress(int(share * total), total, time.monotonic() - self.started))
 
             blend = self._blend(before) if self.strength < 1 else None
-            software = f"Restora {__version__} ({self.restorer.name})"
+            software = f"Restora {__version__} ({self.report.model})"
             made = row_writer(
                 self.target, (*grown, shape[2]), depth, picture.metadata, software, self.keep or not last, blend
             )

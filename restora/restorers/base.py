@@ -175,6 +175,10 @@ class Restorer(abc.ABC):
     def fingerprint(self) -> str:
         """Changes when the same input would give another output: weights and algorithm."""
 
+    def used(self, controls: Any) -> str:
+        """The name for a report: of the model, or of those that these controls need."""
+        return self.name
+
 
 def as_pictures(value: Any) -> list[Picture]:
     """Whatever a caller has, as pictures.

@@ -78,6 +78,9 @@ class Upscaler(Restorer):
         """How the scale that is asked will be reached."""
         return plan_scale(controls.scale if controls.scale is not None else self.scale, self.scales)
 
+    def used(self, controls: UpscaleControls) -> str:
+        return "+".join(dict.fromkeys(self.sources[p].name for p in self.plan(controls).passes)) or self.name
+
     def _net(self, scale: int) -> Any:
         source = self.sources[scale]
         if source.checksum not in self._nets:  # a multi-scale network is loaded once
@@ -106,7 +109,7 @@ class Upscaler(Restorer):
         base = settings or self.settings
         how = replace(base, ensemble=controls.ensemble or base.ensemble)
         report = Report(
-            "+".join(dict.fromkeys(self.sources[p].name for p in plan.passes)) or self.name,
+            self.used(controls),
             "+".join(dict.fromkeys(self.sources[p].checksum for p in plan.passes)),
             plan.wanted,
             plan.passes,

@@ -218,7 +218,8 @@ def test_a_reach_that_does_not_fit_is_cut_and_said(monkeypatch: pytest.MonkeyPat
     module = importlib.import_module("restora.engine.run")
     operator = engine.NetworkOperator(lively("fsrcnn_x2"), 2)
     operator.tiling = exact(400)
-    monkeypatch.setattr(module, "_CPU_BUDGET", int(operator.bytes_per_pixel() * 200**2))
+    for name in ("_CPU_BUDGET", "_CPU_WHOLE"):
+        monkeypatch.setattr(module, name, int(operator.bytes_per_pixel() * 200**2))
     size, reach = module.layout(operator, torch.device("cpu"))
     assert (size + 2 * reach) ** 2 * operator.bytes_per_pixel() <= 1.01 * module._CPU_BUDGET
     picture = np.random.default_rng(0).random((300, 250, 3), dtype=np.float32)
@@ -227,3 +228,16 @@ def test_a_reach_that_does_not_fit_is_cut_and_said(monkeypatch: pytest.MonkeyPat
     assert any("sees 400 pixels far" in note for note in report.notes)
     assert np.abs(result - whole).max() <= 1e-5 * max(1, np.abs(whole).max())  # it really sees but 8
     assert module.layout(operator, torch.device("cpu"), 64) == (64, 400)
+
+
+def test_a_picture_that_fits_is_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where a tile of a larger picture would be smaller than it."""
+    module = importlib.import_module("restora.engine.run")
+    operator = engine.NetworkOperator(lively("fsrcnn_x2"), 2)
+    needed = int(operator.bytes_per_pixel() * 260 * 300)
+    monkeypatch.setattr(module, "_CPU_BUDGET", needed // 2)
+    picture = np.random.default_rng(0).random((260, 300, 3), dtype=np.float32)
+    for whole, tiles in ((needed, 1), (needed - 1, 4)):
+        monkeypatch.setattr(module, "_CPU_WHOLE", whole)
+        _, report = run(operator, picture, settings=engine.Settings(device="cpu"))
+        assert report.tiles == tiles
