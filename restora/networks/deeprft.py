@@ -190,6 +190,7 @@ class DeepRFT(Pyramid):
             "dropout": dropout,
             "width": width,
             "window": window,
+            "folded": folded,
             "spectral": spectral,
             "spectral_size": spectral_size,
         }
@@ -220,7 +221,7 @@ class DeepRFT(Pyramid):
 
     def fold(self) -> DeepRFT:
         """The same network with plain convolutions, on the same device; for inference."""
-        net = DeepRFT(**self.config, folded=True)  # type: ignore[arg-type]
+        net = DeepRFT(**{**self.config, "folded": True})  # type: ignore[arg-type]
         net.load_state_dict(net.convert_state(self.state_dict()))
         return net.to(next(self.parameters()).device).train(self.training)
 

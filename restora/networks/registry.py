@@ -191,6 +191,13 @@ def _defaults(family: Family) -> dict[str, Any]:
     return {p.name: p.default for p in signature.parameters.values() if p.default is not inspect.Parameter.empty}
 
 
+def own_config(variant: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a network's arguments is not its variant's."""
+    family = family_of(variant)
+    usual = {**_defaults(family), **family.variants[variant]}
+    return {name: value for name, value in arguments.items() if name not in usual or usual[name] != value}
+
+
 def _nearest(state: State, count: int = 3) -> list[str]:
     """The first variants of the families that share most key names, numbers in them left aside."""
     names = {_NUMBER.sub("#", key) for key in state}

@@ -105,7 +105,8 @@ def _card(
         name=f"{variant}.{tag.strip('_.-') or 'trained'}",
         title=recipe.description or variant,
         variant=variant,
-        config=network.config,
+        # a network that was folded is no longer the recipe's
+        config=networks.own_config(variant, net.config) if hasattr(net, "fold") else network.config,  # type: ignore[arg-type]
         task=task,
         family=networks.family_of(variant).name,
         scales=_scales(trainer, spec),

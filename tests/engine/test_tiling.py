@@ -237,7 +237,7 @@ def test_a_picture_that_fits_is_one_tile(monkeypatch: pytest.MonkeyPatch) -> Non
     needed = int(operator.bytes_per_pixel() * 260 * 300)
     monkeypatch.setattr(module, "_CPU_BUDGET", needed // 2)
     picture = np.random.default_rng(0).random((260, 300, 3), dtype=np.float32)
-    for whole, tiles in ((needed, 1), (needed - 1, 4)):
+    for whole, count in ((needed, 1), (needed - 1, 4)):
         monkeypatch.setattr(module, "_CPU_WHOLE", whole)
         _, report = run(operator, picture, settings=engine.Settings(device="cpu"))
-        assert report.tiles == tiles
+        assert report.tiles == count

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 import restora
-from restora import training, zoo
+from restora import networks, training, zoo
 from tests.conftest import make_photo
 from tests.training.conftest import TINY
 
@@ -60,3 +61,17 @@ def test_a_configuration_of_its_own_is_on_the_card(photos: Path, tmp_path: Path)
     assert card.scales == [2, 3, 4, 1]  # the factors that were trained, not the size that stayed
     restorer = restora.load(card.name)
     assert restorer(np.zeros((8, 8, 3), np.uint8), scale=2).array.shape == (16, 16, 3)
+
+
+def test_the_card_of_a_folded_network_is_that_of_the_folded(photos: Path, tmp_path: Path) -> None:
+    """SPAN is trained with four convolutions for each that it is run with."""
+    network = {"variant": "span_x2", "config": {"expansion": 2, "channels": 8, "blocks": 1}}
+    done = training.train(
+        training.parse_recipe({**TINY, "network": network, "steps": 2}), photos, photos, tmp_path, threads=1
+    )
+    assert done.card is not None and done.weights is not None
+    card = zoo.read_card(done.card)
+    assert card.config == {"channels": 8, "blocks": 1}
+    state = load_file(done.weights)
+    net = networks.load_state(networks.create(card.variant, **card.config), state)
+    assert card.parameters == sum(p.numel() for p in net.parameters())

@@ -295,3 +295,15 @@ def test_a_cache_that_cannot_be_read_hides_no_bundled_model(monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert zoo.find("fsrcnn_x2").bundled
+
+
+def test_several_defaults_share_the_scales() -> None:
+    """SPAN at x4, CARN-M below it: each scale has one default, and the usual scale's stands for them."""
+    assert [c.name for c in zoo.default_models("super-resolution")] == ["carn_m.restora", "span_x4.restora"]
+    upscaler = restora.load(task="upscale")
+    assert {scale: source.name for scale, source in upscaler.sources.items()} == {
+        2: "carn_m.restora", 3: "carn_m.restora", 4: "span_x4.restora",
+    }  # fmt: skip
+    assert upscaler.scale == 4
+    assert upscaler.used(upscaler.check_controls({"scale": 3})) == "carn_m.restora"
+    assert upscaler.used(upscaler.check_controls({})) == "span_x4.restora"
