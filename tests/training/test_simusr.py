@@ -199,6 +199,7 @@ def test_vitdeblur_is_compared_in_the_normalised_range_and_takes_a_backbone(phot
     raw = shrunk("vitdeblur_adam.small", data={"patch": 32})
     raw["network"]["config"]["vit"] = vit
     raw["task"] = {"kind": "deblur", "size": [3, 5]}
+    raw["loss"] = "l1"
     raw["options"] = {"backbone": str(tmp_path / "vit.pth")}
     run = trainer(raw, photos, tmp_path)
     net: Any = run.net

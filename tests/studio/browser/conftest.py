@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         patch.setenv(
             "RESTORA_CACHE", str(tmp_path_factory.mktemp("cache"))
         )  # whatever else is installed on this machine
-        running = Server(tmp_path_factory.mktemp("studio"), "--threads", "1")  # also where others are at work
+        running = Server(tmp_path_factory.mktemp("studio"))
     running.client.get("/api/models")  # described once
     yield running
     running.interrupt()
