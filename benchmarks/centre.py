@@ -60,10 +60,13 @@ def main() -> None:
     with safe_open(file, "pt") as given:
         metadata, half = given.metadata(), given.get_tensor(next(iter(given.keys()))).dtype == torch.float16
     last = [module for module in net.modules() if isinstance(module, nn.Conv2d)][-1]
-    (scale,) = card.scales
+    scale = card.scales[0]
+    if len(card.scales) != 1 or last.bias is None or len(last.bias) != 3 * scale**2:
+        parser.error(f"{file.name} does not end in one pixel shuffle of three colours")
     pictures = crops(chosen.data)
+    if not pictures:
+        parser.error(f"{chosen.data} has no 8-bit colour photograph of {SIDE} pixels a side")
     off = error(net, pictures, scale)
-    assert last.bias is not None and len(last.bias) == 3 * scale**2, "the last convolution is that of a pixel shuffle"
     with torch.no_grad():
         last.bias -= off.repeat_interleave(scale**2)
     left = error(net, pictures, scale)

@@ -1,4 +1,4 @@
-"""Attention in windows of the picture, for the networks built on Swin transformers (SwinIR, HAT)."""
+"""Attention in windows of the picture, for SwinIR, HAT and Uformer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from restora.networks.layers import recorded
 
-_SCORES = 1 << 22  # bytes of scores that stay in the cache of a core
+_SCORES = 1 << 22  # bytes of scores that stay in the cache
 MASKED = -100.0  # what published networks add to the scores of pairs that may not see one another
 
 

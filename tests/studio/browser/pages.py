@@ -11,6 +11,7 @@ import io
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def opened_hidden(page: Any, pictures: dict[str, bytes]) -> None:
         [{"name": "portrait.png", "mimeType": "image/png", "buffer": pictures["portrait.png"]}]
     )
     expect(page.locator("#files .name")).to_have_count(1)
+
+
+def on_phone(visit: Callable[..., Any], pictures: dict[str, bytes]) -> Any:
+    """The page on a phone with a picture open, and the focus on the canvas."""
+    page = visit(**PHONE)
+    page.locator("#models .model").first.wait_for(state="attached")
+    opened_hidden(page, pictures)
+    page.locator("#canvas").focus()
+    return page
 
 
 def choose(page: Any, name: str) -> None:

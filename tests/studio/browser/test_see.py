@@ -11,14 +11,13 @@ import numpy as np
 
 from tests.studio.browser.pages import (
     IN_BROWSER,
-    PHONE,
     api,
     differs,
     expect,
     fingers,
     model,
+    on_phone,
     opened,
-    opened_hidden,
     previewed,
     restored,
     seen,
@@ -95,10 +94,7 @@ def test_keys_wheel_and_drag_move_and_zoom(page: Any, pictures: dict[str, bytes]
 
 
 def test_two_fingers_zoom_and_one_moves(visit: Callable[..., Any], pictures: dict[str, bytes]) -> None:
-    page = visit(**PHONE)
-    page.locator("#models .model").first.wait_for(state="attached")
-    opened_hidden(page, pictures)
-    page.locator("#canvas").focus()
+    page = on_phone(visit, pictures)
     page.keyboard.press("r")
     previewed(page)
     box = page.locator("#canvas").bounding_box()

@@ -7,13 +7,12 @@ from typing import Any
 
 from tests.studio.browser.pages import (
     IN_BROWSER,
-    PHONE,
     differs,
     expect,
     fingers,
     model,
+    on_phone,
     opened,
-    opened_hidden,
     previewed,
     seen,
     shot,
@@ -57,10 +56,7 @@ def test_only_the_painted_region_is_restored(page: Any, pictures: dict[str, byte
 
 
 def test_a_finger_paints_and_a_second_one_takes_it_back(visit: Callable[..., Any], pictures: dict[str, bytes]) -> None:
-    page = visit(**PHONE)
-    page.locator("#models .model").first.wait_for(state="attached")
-    opened_hidden(page, pictures)
-    page.locator("#canvas").focus()
+    page = on_phone(visit, pictures)
     page.keyboard.press("b")
     box = page.locator("#canvas").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
