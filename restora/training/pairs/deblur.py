@@ -16,6 +16,8 @@ from restora.training.pairs.base import Case, PairMaker, TaskOptions, applied, q
 class DeblurOptions(TaskOptions):
     size: tuple[int, int] = Field((9, 31), description="range of the sides of the kernels, odd pixels")
     straight: float = Field(0.2, ge=0, le=1, description="part of the pictures with straight motion")
+    shake: tuple[float, float] = Field((0.2, 1.0), description="range of the paths' unrest, 0 for nearly straight")
+    jerks: float = Field(0.02, ge=0, le=1, description="probability of a jerk at a step of a path, of 240")
     light: bool = Field(True, description="blur linear light, as a sensor does, instead of pixel values")
     noise: tuple[float, float] = Field((0.0, 2.0), description="range of the Gaussian noise on top, 0-255 scale")
     sharp: float = Field(0.0, ge=0, le=1, description="part of the pictures that are not blurred at all")
@@ -30,7 +32,7 @@ class DeblurOptions(TaskOptions):
             raise ValueError("the sides of kernels are odd, from 3, and go from low to high")
         return value
 
-    @field_validator("noise")
+    @field_validator("noise", "shake")
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= value[0] <= value[1]:
@@ -52,7 +54,7 @@ class Deblur(PairMaker):
         self.noise = GaussianNoise(Uniform(*options.noise))
         self.blur: Degradation = Choose(
             (
-                TrajectoryBlur(Integers(low, high, 2), Uniform(0.2, 1.0)),
+                TrajectoryBlur(Integers(low, high, 2), Uniform(*options.shake), options.jerks),
                 MotionBlur(Uniform(float(low) / 2 + 1, float(high)), Uniform(0.0, 180.0)),
             ),
             (1 - options.straight, options.straight),
@@ -87,12 +89,14 @@ class Deblur(PairMaker):
         return [Case(f"blur {size}", 1, {"size": size}) for size in sizes]
 
     def example(self, clean: Tensor, case: Case, seed: int) -> Batch:
-        blur = TrajectoryBlur(case.values["size"], key=seed + 1)
-        light = srgb_to_linear(clean) if self.options.light else clean
+        options = self.options
+        shake = min(max(options.shake[0], 0.5), options.shake[1])
+        blur = TrajectoryBlur(case.values["size"], shake, options.jerks, key=seed + 1)
+        light = srgb_to_linear(clean) if options.light else clean
         blurred = blur(light)
-        if self.options.light:
+        if options.light:
             blurred = linear_to_srgb(blurred.clamp(0, 1))
-        return Batch(quantised(GaussianNoise(sum(self.options.noise) / 2)(blurred, seed)), clean)
+        return Batch(quantised(GaussianNoise(sum(options.noise) / 2)(blurred, seed)), clean)
 
 
 MAKER = Deblur
