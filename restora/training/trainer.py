@@ -21,6 +21,7 @@ from restora.engine.process import keep_freed_memory, set_threads
 from restora.errors import RecipeError
 from restora.training import optimisers, procedures, state
 from restora.training.batch import Batch
+from restora.training.journal import Journal
 from restora.training.prefetch import Prefetcher
 from restora.training.procedures import Phase
 from restora.training.processes import Processes
@@ -31,8 +32,6 @@ from restora.training.start import find_weights, take_over
 from restora.training.validation import Scores, Validator
 
 _LOG_EVERY = 100  # steps between two lines of training losses
-_REPORT_SECONDS = 0.5
-_EMPTY = {"steps": 0.0, "seconds": 0.0, "waiting": 0.0, "data": 0.0, "processor": 0.0}  # since the last line of the log
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -74,7 +73,7 @@ class Trainer:
             raise RecipeError(f"The recipe '{recipe.name}' has stages; restora.training.train runs them.")
         keep_freed_memory()
         self.threads = set_threads(threads)
-        self.recipe, self.report = recipe, report
+        self.recipe = recipe
         self.processes = Processes(device) if isinstance(device, str) else device
         self.device = self.processes.device
         self.folder = Path(folder) / recipe.name
@@ -101,12 +100,8 @@ class Trainer:
             pictures = maker.held_out(Path(validation), wanted.pictures, wanted.crop)
             self.protocol = wanted.protocol or maker.protocol
             self.validator = Validator(pictures, self.procedure, self.protocol, str(colour))
-        # a missing package is told now; files are begun with the run
-        self._scalars = _writer() if tensorboard and self.processes.rank == 0 else None
-        self._tensorboard: Any = None
+        self.journal = Journal(self.folder, recipe.steps, self.processes, report, tensorboard)
         self._stop = False
-        self._sums: dict[str, list[float]] = {}  # of each loss term, with their number, since the last line of the log
-        self._window = dict(_EMPTY)
 
     # -- setting up -------------------------------------------------------------------------------------------------
 
@@ -215,14 +210,10 @@ class Trainer:
                     continue
                 elapsed = time.perf_counter() - tick
                 self.seconds += elapsed
-                self._window["steps"] += 1
-                self._window["seconds"] += elapsed
-                self._window["waiting"] += waited
-                self._window["data"] += feed.work - worked
-                self._window["processor"] += time.process_time() - used
-                self._say_progress()
+                self.journal.tick(elapsed, waited, feed.work - worked, time.process_time() - used)
+                self.journal.progress(self.step, self._rate())
                 if self.step % _LOG_EVERY == 0 or self.step == self.recipe.steps:
-                    self._log_losses()
+                    self.journal.losses(self.step, self._rate(), self.seconds)
                 due = self.step % self.recipe.validation.every == 0 or self.step == self.recipe.steps
                 if due:
                     last = self._validated()
@@ -237,8 +228,7 @@ class Trainer:
                     break
         finally:
             feed.close()
-            if self._tensorboard is not None:
-                self._tensorboard.close()
+            self.journal.close()
             if handler is not None:
                 signal.signal(signal.SIGINT, handler)
         return last
@@ -246,6 +236,9 @@ class Trainer:
     def stop(self) -> None:
         """Asks the loop to end after the step that it is at, with a checkpoint; may be called from another thread."""
         self._stop = True
+
+    def _rate(self) -> float:
+        return self.recipe.optimiser.lr * factor(self.recipe, self.step) * self.lr_factor
 
     def _feed(self) -> Prefetcher:
         return Prefetcher(self.procedure.batch, self.step, self.recipe.steps, self.recipe.data.prefetch)
@@ -305,11 +298,8 @@ class Trainer:
         if self.processes.world > 1 and self.processes.any(bool(bad)):
             return bad or ["another process's loss"]
         if not bad:
-            for name, value in zip(sums, values, strict=True):
-                key = f"{phase.name}.{name}" if several else name
-                total = self._sums.setdefault(key, [0.0, 0.0])
-                total[0] += value
-                total[1] += 1
+            names = [f"{phase.name}.{name}" if several else name for name in sums]
+            self.journal.add(dict(zip(names, values, strict=True)))
         return bad
 
     def _set_learning(self, phase: Phase) -> None:
@@ -343,75 +333,6 @@ class Trainer:
             theirs.copy_(ours)
         return twin
 
-    # -- telling ----------------------------------------------------------------------------------------------------
-
-    def _say_progress(self) -> None:
-        now = time.monotonic()
-        if now - getattr(self, "_said", 0.0) < _REPORT_SECONDS or self.processes.rank:
-            return
-        self._said = now
-        self.report(
-            {
-                "event": "progress",
-                "step": self.step,
-                "steps": self.recipe.steps,
-                "loss": sum(self._means().values()) if self._sums else self._loss,
-                "lr": self._rate(),
-                **self._speed(),
-            }
-        )
-
-    _loss = math.nan
-
-    def _means(self) -> dict[str, float]:
-        return {name: total / max(1.0, count) for name, (total, count) in self._sums.items()}
-
-    def _rate(self) -> float:
-        return self.recipe.optimiser.lr * factor(self.recipe, self.step) * self.lr_factor
-
-    def _speed(self) -> dict[str, float]:
-        """Steps a second; of all the processor time, the part that made batches; of the time, the part that was waited for
-        them; and the seconds that are left."""
-        window = self._window
-        if not window["steps"]:
-            return {"steps_per_second": 0.0, "data_share": 0.0, "data_wait": 0.0, "left": 0.0}
-        rate = window["steps"] / max(window["seconds"], 1e-9)
-        return {
-            "steps_per_second": round(rate, 2),
-            "data_share": round(window["data"] / max(window["processor"], 1e-9), 3),
-            "data_wait": round(window["waiting"] / max(window["seconds"], 1e-9), 3),
-            "left": round((self.recipe.steps - self.step) / max(rate, 1e-9), 1),
-        }
-
-    def _log_losses(self) -> None:
-        terms = self._means()
-        if self.processes.world > 1:
-            means = torch.tensor(list(terms.values()), device=self.device)
-            self.processes.average([means])
-            terms = dict(zip(terms, means.tolist(), strict=True))
-        self._loss = sum(terms.values())
-        line = {
-            "event": "train",
-            "step": self.step,
-            "loss": round(self._loss, 7),
-            "terms": {k: round(v, 7) for k, v in terms.items()},
-            "lr": self._rate(),
-            "seconds": round(self.seconds, 1),
-            **self._speed(),
-        }
-        self._sums = {}
-        self._window = dict(_EMPTY)
-        self._write_line(line)
-
-    def _write_line(self, line: dict[str, Any]) -> None:
-        if self.processes.rank:
-            return
-        state.append_line(self.folder / "log.jsonl", line)
-        if self._tensorboard is not None:
-            for key, value in _flat(line):
-                self._tensorboard.add_scalar(f"{line['event']}/{key}", value, self.step)
-        self.report({**line, "steps": self.recipe.steps})
-
     # -- measuring --------------------------------------------------------------------------------------------------
 
     def _validated(self) -> dict[str, Any]:
@@ -437,7 +358,7 @@ class Trainer:
                 (self.folder / "sheet_best.png").write_bytes((self.folder / "sheet.png").read_bytes())
         self.modules[self.procedure.exported].train()
         self.processes.wait()
-        self._write_line(line)
+        self.journal.write(line)
         return line
 
     def _score_line(self, scores: Scores) -> dict[str, Any]:
@@ -490,20 +411,13 @@ class Trainer:
             raise RecipeError(f"'{self.folder}' already holds a run; continue it with --resume or remove the folder.")
         if latest.exists():
             self._load(latest)
-            if self.processes.rank == 0:
-                state.cut_lines(self.folder / "log.jsonl", self.step)
         if self.processes.rank == 0:
             from restora.io.atomic import remove_stale
 
             remove_stale(self.folder)
             text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
             (self.folder / "recipe.yaml").write_text(text, encoding="utf-8")
-            if not latest.exists():
-                (self.folder / "log.jsonl").unlink(missing_ok=True)
-            if self._scalars is not None:
-                # TensorBoard leaves out what an interrupted run had written after its last checkpoint
-                purge = self.step + 1 if latest.exists() else None
-                self._tensorboard = self._scalars(str(self.folder / "tensorboard"), purge_step=purge)
+            self.journal.open(self.step if latest.exists() else None)
         self.processes.wait()
         if not latest.exists():
             self._save()  # a good state to go back to, from the first step on
@@ -529,8 +443,7 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "procedure": self.procedure.state(),
                 "random": state.random_state(self.device),
-                "sums": self._sums,
-                "window": self._window,
+                **self.journal.state(),
             },
         )
 
@@ -563,8 +476,7 @@ class Trainer:
             self.scaler.load_state_dict(saved["scaler"])
         self.procedure.load_state(saved["procedure"])
         state.set_random_state(saved["random"], self.device)
-        self._sums = {name: list(values) for name, values in saved["sums"].items()}
-        self._window = {**_EMPTY, **saved["window"]}
+        self.journal.load_state(saved)
 
     def _recover(self, bad: list[str]) -> None:
         """Back to the last good state with a lower rate; after too many tries, an end that names the loss."""
@@ -587,32 +499,13 @@ class Trainer:
             "lr_factor": lowered,
             "try": tries,
         }
-        state.cut_lines(self.folder / "log.jsonl", self.step)
-        self._write_line(line)
+        self.journal.cut(self.step)
+        self.journal.write(line)
         self._save()
 
     def _last_line(self) -> dict[str, Any]:
-        lines = [li for li in state.read_lines(self.folder / "log.jsonl") if li.get("event") == "validation"]
-        return lines[-1] if lines else {"event": "validation", "step": self.step, "validation": self.best}
-
-
-def _flat(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in line.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}.{k}", v) for k, v in value.items())
-        elif isinstance(value, (int, float)) and key not in ("step", "event"):
-            yield key, float(value)
-
-
-def _writer() -> Any:
-    """The class that writes for TensorBoard."""
-    from restora.errors import MissingExtra
-
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtra("A log for TensorBoard needs it installed: pip install 'restora[train]'.") from error
-    return SummaryWriter
+        line = self.journal.last_validation()
+        return line or {"event": "validation", "step": self.step, "validation": self.best}
 
 
 def _in_main_thread() -> bool:

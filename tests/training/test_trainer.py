@@ -79,7 +79,7 @@ def test_two_phases_with_their_state_are_resumed_too(tiny: Make, tmp_path: Path,
     calm = tiny(tmp_path / "calm", **changes)
     calm.run()
     stopped = tiny(tmp_path / "rough", **changes)
-    stopped.report = lambda line: stopped.stop() if line["step"] >= 6 else None
+    stopped.journal.report = lambda line: stopped.stop() if line["step"] >= 6 else None
     stopped.run()
     assert stopped.step < 12
     resumed = tiny(tmp_path / "rough", **changes)
@@ -97,9 +97,9 @@ from restora.training import state
 torch.set_num_threads(1)
 recipe = training.load_recipe(sys.argv[1])
 trainer = training.Trainer(recipe, sys.argv[2], sys.argv[2], sys.argv[3], threads=1)
-trainer.report = lambda line: time.sleep(0.02)
-slow = trainer._say_progress
-trainer._say_progress = lambda: (time.sleep(0.02), slow())
+trainer.journal.report = lambda line: time.sleep(0.02)
+slow = trainer.journal.progress
+trainer.journal.progress = lambda *at: (time.sleep(0.02), slow(*at))
 print("ready", flush=True)
 trainer.run(resume=True)
 print("done", flush=True)
@@ -294,7 +294,7 @@ def test_nan_is_named_and_the_run_goes_on_from_the_last_good_state(tiny: Make, t
     trainer = tiny(checkpoints={"every": 4})
     poisoned(trainer, lambda step, rate: step == 9 and rate > 0.3)
     events: list[dict[str, Any]] = []
-    trainer.report = events.append
+    trainer.journal.report = events.append
     trainer.run()
     recovered = [e for e in events if e["event"] == "recovered"]
     assert [(e["step"], e["failed"], e["terms"], e["lr_factor"]) for e in recovered] == [
@@ -446,11 +446,11 @@ def test_scalars_for_tensorboard_are_those_of_the_log(tiny: Make, photos: Path, 
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     recipe = training.parse_recipe(TINY)
     first = training.Trainer(recipe, photos, photos, tmp_path, threads=1, tensorboard=True)
-    first.report = lambda line: first.stop() if line["event"] == "validation" else None
+    first.journal.report = lambda line: first.stop() if line["event"] == "validation" else None
     first.run()
     # what a killed run had written after its last checkpoint is taken back when it goes on
-    first._tensorboard.add_scalar("validation/validation", 99.0, 9)
-    first._tensorboard.close()
+    first.journal.scalars.add_scalar("validation/validation", 99.0, 9)
+    first.journal.close()
     training.Trainer(recipe, photos, photos, tmp_path, threads=1, tensorboard=True).run(resume=True)
     events = reader.EventAccumulator(str(tmp_path / "tiny" / "tensorboard")).Reload()
     for event, key in (("validation", "validation"), ("train", "loss"), ("train", "terms.l1")):
