@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
-import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import FastAPI, File, Header, Query, Request, UploadFile
 from fastapi import Path as InPath
@@ -24,6 +20,7 @@ from restora import __version__, errors
 from restora.io import READABLE, WRITABLE
 from restora.studio import schemas, views
 from restora.studio.catalogue import Catalogue
+from restora.studio.downloads import download, named, zipped
 from restora.studio.events import Events
 from restora.studio.guard import Guard
 from restora.studio.preview import Busy, Previewer
@@ -189,7 +186,7 @@ def create_app(settings: StudioSettings) -> FastAPI:
     @app.get("/api/files/{id}/original", tags=["pictures"], response_class=FileResponse, responses=_BINARY)
     def original(id: FileId) -> FileResponse:
         """The file as it came."""
-        return _download(store.path(id), store.meta(id)["name"])
+        return download(store.path(id), store.meta(id)["name"])
 
     @app.delete("/api/files/{id}", tags=["pictures"])
     def remove_file(id: FileId) -> schemas.Done:
@@ -363,7 +360,7 @@ def create_app(settings: StudioSettings) -> FastAPI:
         """The result as a file; its metadata say what it was restored with."""
         job = queue.get(id)
         path = queue.result_path(job)
-        return _download(path, job.result["name"] if job.result else path.name)
+        return download(path, job.result["name"] if job.result else path.name)
 
     @app.post(
         "/api/downloads",
@@ -378,7 +375,7 @@ def create_app(settings: StudioSettings) -> FastAPI:
             job = queue.get(id)
             path = queue.result_path(job)
             found.append((path, job.result["name"] if job.result else path.name))
-        return StreamingResponse(_zipped(found), media_type="application/zip", headers=_named("restored.zip"))
+        return StreamingResponse(zipped(found), media_type="application/zip", headers=named("restored.zip"))
 
     @app.get("/api/jobs/{id}/trust", tags=["results"])
     def trusted(id: JobId) -> schemas.Trust:
@@ -415,7 +412,7 @@ def create_app(settings: StudioSettings) -> FastAPI:
     @app.get("/api/masks/{id}/image", tags=["steering"], response_class=FileResponse, responses=_IMAGE)
     def mask_image(id: Annotated[str, InPath(pattern=r"^m-[0-9a-f]{16}$")]) -> FileResponse:
         """A mask as PNG."""
-        return FileResponse(store.mask_path(id), media_type="image/png", headers=_named(f"mask_{id[2:]}.png"))
+        return FileResponse(store.mask_path(id), media_type="image/png", headers=named(f"mask_{id[2:]}.png"))
 
     @app.post("/api/kernels", tags=["steering"])
     def add_kernel(request: schemas.KernelRequest) -> schemas.KernelShown:
@@ -445,7 +442,7 @@ def create_app(settings: StudioSettings) -> FastAPI:
         from restora.studio import kernels
 
         return Response(
-            kernels.as_file(id, store), media_type="application/octet-stream", headers=_named(f"kernel_{id[2:]}.npy")
+            kernels.as_file(id, store), media_type="application/octet-stream", headers=named(f"kernel_{id[2:]}.npy")
         )
 
     # news and descriptions
@@ -559,52 +556,3 @@ def _same_part(given: Any, result: Any, region: views.Region) -> Any:
     return cv2.warpAffine(
         part, step, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
-
-
-def _named(name: str) -> dict[str, str]:
-    """The header that makes a browser keep a file under its name."""
-    plain = re.sub(r"[^A-Za-z0-9 ._()+-]", "_", name)
-    return {"Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"}
-
-
-def _download(path: Path, name: str) -> FileResponse:
-    return FileResponse(path, media_type="application/octet-stream", headers=_named(name))
-
-
-class _Pipe(io.RawIOBase):
-    """What a writer wrote since one looked last."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.parts.append(bytes(data))
-        return len(data)
-
-    def taken(self) -> bytes:
-        data, self.parts = b"".join(self.parts), []
-        return data
-
-
-def _zipped(files: list[tuple[Path, str]]) -> Iterator[bytes]:
-    """An archive of files under their names, piece by piece; pictures are compressed already."""
-    pipe, used = _Pipe(), set()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
-        for path, name in files:
-            stem, suffix = Path(name).stem, Path(name).suffix
-            number, unique = 2, name
-            while unique.lower() in used:
-                unique, number = f"{stem}_{number}{suffix}", number + 1
-            used.add(unique.lower())
-            with (
-                path.open("rb") as source,
-                archive.open(zipfile.ZipInfo.from_file(path, unique), "w", force_zip64=True) as target,
-            ):
-                while chunk := source.read(1 << 20):
-                    target.write(chunk)
-                    yield pipe.taken()
-            yield pipe.taken()
-    yield pipe.taken()
