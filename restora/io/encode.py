@@ -6,13 +6,13 @@ import dataclasses
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image
 
 from restora.errors import PictureWriteError, RestoraError, UsageError
-from restora.io import ifd, png, tiff
+from restora.io import ifd, jpeg, png, tiff
 from restora.io.atomic import atomic_path
 from restora.io.formats import LOSSLESS, format_of, known_format
 from restora.io.metadata import (
@@ -24,7 +24,7 @@ from restora.io.metadata import (
     sized_exif,
     tagged_exif,
 )
-from restora.io.pixels import over_white, to_depth
+from restora.io.pixels import Array, over_white, to_depth
 
 if TYPE_CHECKING:
     from restora.io.picture import Picture
@@ -33,6 +33,8 @@ _DEPTHS = {"png": (8, 16), "tiff": (8, 16, 32)}  # all others: 8
 _SIDES = {"jpeg": 65535, "webp": 16383, "avif": 65535}
 _QUALITY = {"jpeg": 95, "webp": 95, "avif": 90}
 _MARKER = 65533  # bytes that a JPEG segment can hold
+_IN_STRIPS = 1 << 26  # pixels from which a JPEG is coded in strips: Pillow needs four bytes for each
+BY_ROWS = ("png", "tiff", "jpeg")  # what `row_writer` writes
 _HOLDS: dict[str, tuple[str, ...]] = {
     "png": ("exif", "icc", "xmp", "dpi", "chunks"),
     "tiff": ("exif", "icc", "xmp", "dpi"),
@@ -52,9 +54,9 @@ _NAMES = {
 }
 
 
-def _depth(picture: Picture, format: str) -> int:
-    """The depth at which the format can hold the picture best: 16 bits for floats in a PNG, 8 in most others."""
-    return max((d for d in _DEPTHS.get(format, (8,)) if d <= picture.bit_depth), default=8)
+def held_depth(bit_depth: int, format: str) -> int:
+    """The depth at which the format can hold a picture best: 16 bits for floats in a PNG, 8 in most others."""
+    return max((d for d in _DEPTHS.get(format, (8,)) if d <= bit_depth), default=8)
 
 
 def _misfits(metadata: Metadata, format: str, channels: int) -> list[str]:
@@ -76,7 +78,7 @@ def losses(picture: Picture, format: str) -> list[str]:
     """
     format = known_format(format)
     said = []
-    depth = _depth(picture, format)
+    depth = held_depth(picture.bit_depth, format)
     if depth < picture.bit_depth:
         said.append(
             f"{picture.bit_depth}-bit{' float' * (picture.bit_depth == 32)} pixels are rounded to {depth} bits."
@@ -137,6 +139,42 @@ def _write_by_pillow(
     image.save(file, format.upper(), **options)
 
 
+class RowWriter(Protocol):
+    """Writes a picture from rows as they come: whole multiples of `rows`, but for the last ones."""
+
+    rows: int
+
+    def append(self, pixels: Array) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def row_writer(
+    file: BinaryIO, format: str, shape: tuple[int, ...], dtype: np.dtype, metadata: Metadata, quality: int | None = None
+) -> RowWriter:
+    """A writer of one of `BY_ROWS` for H x W x {1, 3} pixels of a type that the format holds. metadata: of `final_metadata`."""
+    if format != "jpeg":
+        return (png if format == "png" else tiff).Writer(file, shape, dtype, False, metadata)
+
+    def save(strip: BinaryIO, image: Image.Image) -> None:
+        _write_by_pillow(strip, image, "jpeg", metadata, quality or _QUALITY["jpeg"], False)
+
+    return jpeg.Writer(file, shape, save)
+
+
+def check_request(path: Path, format: str, width: int, height: int, quality: int | None, lossless: bool | None) -> None:
+    """UsageError for a quality that there is not, PictureWriteError if the format cannot hold a picture of this size."""
+    if quality is not None and not (isinstance(quality, (int, np.integer)) and 1 <= quality <= 100):
+        raise UsageError(f"The quality is a whole number from 1 to 100, not {quality}.")
+    if lossless and format in ("jpeg", "avif"):
+        raise UsageError(f"{format.upper()} is not lossless here; write PNG, TIFF or WebP.")
+    if max(width, height) > _SIDES.get(format, 2**31 - 1):
+        raise PictureWriteError(
+            f"'{path}' cannot be written: {format.upper()} holds at most {_SIDES[format]} pixels a side and the picture is "
+            f"{width}x{height}; write PNG or TIFF."
+        )
+
+
 def encode(
     picture: Picture,
     path: str | os.PathLike[str],
@@ -150,18 +188,10 @@ def encode(
     """Writes the picture atomically. Arguments and errors: see `Picture.save`."""
     path = Path(path)
     format = known_format(format) if format is not None else format_of(path)
-    if quality is not None and not (isinstance(quality, (int, np.integer)) and 1 <= quality <= 100):
-        raise UsageError(f"The quality is a whole number from 1 to 100, not {quality}.")
-    if lossless and format in ("jpeg", "avif"):
-        raise UsageError(f"{format.upper()} is not lossless here; write PNG, TIFF or WebP.")
-    if max(picture.width, picture.height) > _SIDES.get(format, 2**31 - 1):
-        raise PictureWriteError(
-            f"'{path}' cannot be written: {format.upper()} holds at most {_SIDES[format]} pixels a side and the picture is "
-            f"{picture.width}x{picture.height}; write PNG or TIFF."
-        )
+    check_request(path, format, picture.width, picture.height, quality, lossless)
     lossless = picture.format in LOSSLESS and quality is None if lossless is None else lossless
     kept = final_metadata(picture, format, metadata, software)
-    pixels, alpha, depth = picture.pixels, picture.alpha, _depth(picture, format)
+    pixels, alpha, depth = picture.pixels, picture.alpha, held_depth(picture.bit_depth, format)
     try:
         if alpha is not None and format in ("jpeg", "bmp"):
             pixels, alpha = over_white(pixels, alpha), None
@@ -170,6 +200,10 @@ def encode(
         with atomic_path(path, hold) as temporary, temporary.open("xb") as file:
             if format in ("png", "tiff"):
                 (png if format == "png" else tiff).write(file, pixels, alpha, kept)
+            elif format == "jpeg" and picture.width * picture.height > _IN_STRIPS:
+                writer = row_writer(file, format, pixels.shape, pixels.dtype, kept, quality)
+                writer.append(pixels)
+                writer.finish()
             else:
                 planes = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
                 if planes.shape[2] == 2:  # neither WebP nor AVIF has grey with alpha

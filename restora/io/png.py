@@ -185,38 +185,62 @@ def _ancillary(metadata: Metadata) -> Iterator[bytes]:
         yield _chunk(b"eXIf", metadata.exif)
 
 
-def write(file: BinaryIO, pixels: Array, alpha: Array | None, metadata: Metadata) -> None:
-    """Writes uint8 or uint16 pixels (H x W x {1, 3}, alpha H x W) with bounded memory.
+class Writer:
+    """Writes a PNG from rows as they come. Every strip is filtered and compressed by itself on a thread, and the deflate blocks
+    are strung together.
 
-    Every strip is filtered and compressed by itself on a thread, and the deflate blocks are strung together.
+    Args:
+        shape: H x W x {1, 3} of the whole picture, uint8 or uint16. alpha: whether rows come with one.
     """
-    height, width, channels = pixels.shape
-    samples = channels + (alpha is not None)
-    size = pixels.dtype.itemsize
-    kind = (2 if channels == 3 else 0) + (4 if alpha is not None else 0)
-    file.write(_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, size * 8, kind, 0, 0, 0)))
-    for block in _ancillary(metadata):
-        file.write(block)
 
-    def rows(first: int, end: int) -> Array:
-        block = np.empty((end - first, width, samples), pixels.dtype.newbyteorder(">"))
-        block[..., :channels] = pixels[first:end]
-        if alpha is not None:
-            block[..., channels] = alpha[first:end]
-        return block.view(np.uint8).reshape(end - first, -1)
+    def __init__(
+        self, file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, alpha: bool, metadata: Metadata
+    ) -> None:
+        self.file, self.shape, self.dtype = file, shape, dtype.newbyteorder(">")
+        self.samples, size = shape[2] + alpha, dtype.itemsize
+        self.step, row_bytes = self.samples * size, shape[1] * self.samples * size
+        self.rows = strips(shape[0], row_bytes)[0][1]  # of a strip; `append` takes multiples of it
+        self.above, self.lead, self.total = np.zeros((1, row_bytes), np.uint8), b"\x78\x01", 1
+        kind = (2 if shape[2] == 3 else 0) + (4 if alpha else 0)
+        file.write(_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", shape[1], shape[0], size * 8, kind, 0, 0, 0)))
+        for block in _ancillary(metadata):
+            file.write(block)
 
-    def compress(run: tuple[int, int]) -> tuple[bytes, int, int]:
-        first, end = run
-        block = rows(max(0, first - 1), end)
-        above = block[:-1] if first else np.concatenate([np.zeros_like(block[:1]), block[:-1]])
-        filtered = _filtered(block[1:] if first else block, above, samples * size)
-        return deflated(filtered, -15, finish=False), zlib.adler32(filtered.data), filtered.size
+    def append(self, pixels: Array, alpha: Array | None = None) -> None:
+        """Adds rows: whole strips, but for the picture's last ones."""
 
-    lead, total = b"\x78\x01", 1
-    for packed, checksum, length in map_ahead(compress, strips(height, width * samples * size)):
-        file.write(_chunk(b"IDAT", lead + packed))
-        lead, total = b"", _adler_of_both(total, checksum, length)
-    file.write(_chunk(b"IDAT", b"\x03\x00" + struct.pack(">I", total)) + _chunk(b"IEND", b""))
+        def rows(first: int, end: int) -> Array:
+            block = np.empty((end - first, self.shape[1], self.samples), self.dtype)
+            block[..., : self.shape[2]] = pixels[first:end]
+            if alpha is not None:
+                block[..., self.shape[2]] = alpha[first:end]
+            return block.view(np.uint8).reshape(end - first, -1)
+
+        before = self.above
+
+        def compress(run: tuple[int, int]) -> tuple[bytes, int, int]:
+            first, end = run
+            block = rows(max(0, first - 1), end)
+            above = block[:-1] if first else np.concatenate([before, block[:-1]])
+            filtered = _filtered(block[1:] if first else block, above, self.step)
+            return deflated(filtered, -15, finish=False), zlib.adler32(filtered.data), filtered.size
+
+        runs = [(y, min(len(pixels), y + self.rows)) for y in range(0, len(pixels), self.rows)]
+        for packed, checksum, length in map_ahead(compress, runs):
+            self.file.write(_chunk(b"IDAT", self.lead + packed))
+            self.lead, self.total = b"", _adler_of_both(self.total, checksum, length)
+        self.above = rows(len(pixels) - 1, len(pixels))
+
+    def finish(self) -> None:
+        """Writes the checksum and the end."""
+        self.file.write(_chunk(b"IDAT", b"\x03\x00" + struct.pack(">I", self.total)) + _chunk(b"IEND", b""))
+
+
+def write(file: BinaryIO, pixels: Array, alpha: Array | None, metadata: Metadata) -> None:
+    """Writes uint8 or uint16 pixels (H x W x {1, 3}, alpha H x W) with bounded memory."""
+    writer = Writer(file, pixels.shape, pixels.dtype, alpha is not None, metadata)
+    writer.append(pixels, alpha)
+    writer.finish()
 
 
 def _filtered(block: Array, above: Array, step: int) -> Array:

@@ -1,4 +1,4 @@
-"""Pictures larger than the memory: read some rows at a time, written as they are finished. TIFF in, TIFF out."""
+"""Pictures larger than the memory: read some rows at a time (TIFF), written as they are finished (TIFF, PNG, JPEG)."""
 
 from __future__ import annotations
 
@@ -14,33 +14,42 @@ import numpy as np
 from restora.errors import PictureWriteError, RestoraError
 from restora.io import encode
 from restora.io.atomic import atomic_path
-from restora.io.decode import open_rows
+from restora.io.decode import decode, open_rows, probe
+from restora.io.formats import format_of
 from restora.io.metadata import Metadata
-from restora.io.pixels import Array
-from restora.io.tiff import Rows, Writer
+from restora.io.pixels import Array, to_depth
+from restora.io.tiff import Rows
 
 
 @dataclass
 class RowPicture:
-    """A picture on the disk. `rows`: as an array of which windows can be taken; the rest as `Picture` has it."""
+    """A picture of which windows can be taken: on the disk, or in memory where the file cannot be read by rows. `rows`: as an
+    array; the rest as `Picture` has it."""
 
-    rows: Rows
+    rows: Rows | Array
     metadata: Metadata
     notes: tuple[str, ...]
     path: Path
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RowPicture | None:
-        """A TIFF without transparency, upright, of a kind that this program reads by itself; None for all others.
+        """Any picture without transparency, None for others. On the disk is a TIFF that is upright and of a kind that this
+        program reads by itself.
 
         Raises:
-            PictureError: as `Picture.open`, but for the size, which has no limit here.
+            PictureError: as `Picture.open`; of what is read by rows the size has no limit.
         """
-        found = open_rows(path)
-        return None if found is None else cls(*found, Path(path))
+        if (found := open_rows(path)) is not None:
+            return cls(*found, Path(path))
+        if probe(path).has_alpha:
+            return None
+        pixels, alpha, metadata, _, notes = decode(path)
+        return cls(pixels, metadata, tuple(notes), Path(path)) if alpha is None else None
 
     def again(self) -> RowPicture:
         """The same picture, for a reader that is at another place."""
+        if isinstance(self.rows, np.ndarray):
+            return self
         found = RowPicture.open(self.path)
         assert found is not None
         return found
@@ -97,21 +106,30 @@ def row_writer(
     software: str | None = None,
     keep: bool = True,
     blend: Callable[[int, Array], Array] | None = None,
+    format: str | None = None,
+    quality: int | None = None,
+    lossless: bool | None = None,
 ) -> Iterator[tuple[RowSink, Path]]:
-    """A sink that writes a TIFF under a temporary name beside `path`, which is left there when the block ends well, and the
+    """A sink that writes a picture under a temporary name beside `path`, which is left there when the block ends well, and the
     name; see `atomic_path`, whose errors these are.
 
     Args:
-        metadata, keep, software: as `Picture.save`. blend: what is made of finished rows before they are written.
+        dtype: of the rows that come; they are written as the format can hold them. metadata, keep, software, quality, lossless:
+            as `Picture.save`. blend: what is made of finished rows before they are written. format: one of
+            `encode.BY_ROWS`; by default that of the suffix.
     """
+    format = format or format_of(path)
     size = SimpleNamespace(metadata=metadata, channels=shape[2], width=shape[1], height=shape[0])
-    described = encode.final_metadata(size, "tiff", keep, software)
+    described = encode.final_metadata(size, format, keep, software)
+    encode.check_request(path, format, size.width, size.height, quality, lossless)
+    depth = encode.held_depth(8 * np.dtype(dtype).itemsize, format)
+    held = np.dtype({8: np.uint8, 16: np.uint16, 32: np.float32}[depth])
     try:
         with atomic_path(path, hold=True) as temporary, temporary.open("xb") as file:
-            writer = Writer(file, shape, np.dtype(dtype), False, described)
+            writer = encode.row_writer(file, format, shape, held, described, quality)
 
             def write(first: int, rows: Array) -> None:
-                writer.append(blend(first, rows) if blend is not None else rows)
+                writer.append(to_depth(blend(first, rows) if blend is not None else rows, depth))
 
             yield RowSink(shape, dtype, write, writer.rows), temporary
             writer.finish()

@@ -43,7 +43,7 @@ def estimate(restorer: Restorer, items: Sequence[Item], controls: dict[str, Any]
         try:
             info = probe(item.source, 1 << 62)
             whole = in_memory(restorer, checked, item.source)
-            streamed = streaming.opened(restorer, item.source, item.target, whole) is not None
+            streamed = streaming.suits(restorer, item.source, item.target, whole)
             if not streamed:
                 probe(item.source)  # which has a limit
         except RestoraError as error:
@@ -56,7 +56,8 @@ def estimate(restorer: Restorer, items: Sequence[Item], controls: dict[str, Any]
         # the input, a copy while it is decoded, the output and its encoded form
         memory = size[0] * size[1] * pixel * 2 + int(out[0] * out[1] * pixel * 1.5) + working
         if streamed:  # two rows of the largest tiles, before and after
-            memory = 2 * _TILE * (size[1] + out[1] * out[0] // size[0]) * pixel + working
+            given = 0 if item.source.suffix.lower() in (".tif", ".tiff") else 2 * size[0] * size[1] * pixel
+            memory = given + 2 * _TILE * (size[1] + out[1] * out[0] // size[0]) * pixel + working
         seconds = restorer.expected_seconds(*size, checked)
         if seconds is None:
             rate = _speed(restorer, controls) if rate is None else rate

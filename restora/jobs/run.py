@@ -200,10 +200,10 @@ class _Job:
             return 1
         try:
             size = in_memory(self.restorer, self.restorer.check_controls(self.controls), item.source)
-            streamed = streaming.opened(self.restorer, item.source, item.target, size)
+            streamed = streaming.suits(self.restorer, item.source, item.target, size)
         except RestoraError:
             return 1  # it is told when the file is restored
-        return 1 if streamed is None else _BANDS * workers
+        return _BANDS * workers if streamed else 1
 
     @functools.cached_property
     def divisible(self) -> bool:
@@ -231,7 +231,7 @@ class _Job:
             bands = [(part.held, part.details) for part in parts if part.held is not None]
             with coding_threads(self.restorer.settings.threads):
                 held, report = streaming.joined(
-                    self.restorer, picture, item.target, self.controls, bands, seconds, self.output.metadata
+                    self.restorer, picture, item.target, self.controls, bands, seconds, self.output.encoding
                 )
             whole.held, whole.sha256, whole.details = held, file_sha256(held), dataclasses.asdict(report)
             synced(held)

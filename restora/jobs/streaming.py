@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from restora import __version__
 from restora.degradation.resize import Strips
 from restora.engine import Progress, Settings, load, run, store
 from restora.errors import Cancelled, EngineError, UsageError
-from restora.io import Picture, atomic_path
+from restora.io import Picture, atomic_path, probe
+from restora.io.decode import open_rows
+from restora.io.encode import BY_ROWS, losses
+from restora.io.formats import format_of
 from restora.io.icc import transform_of
 from restora.io.rows import RowPicture, RowSink, row_writer
 from restora.restorers import Enhancer, Report, Restorer, Upscaler, ZeroShot
@@ -31,13 +35,20 @@ _LOOK = 2048  # side of the part that noise and the like are estimated from
 Stage = tuple[int | None, float]  # a pass of a network, by its scale; or None and a factor of resampling
 
 
-def opened(restorer: Restorer, source: Path, target: Path, size: int) -> RowPicture | None:
-    """The picture, if it is to be streamed: `size` bytes are more than `ABOVE`, it is a TIFF that can be read by rows, its
-    result is a TIFF, and the restorer works on tiles."""
+def suits(restorer: Restorer, source: Path, target: Path, size: int) -> bool:
+    """Whether a picture is to be streamed: `size` bytes of it and its result are more than `ABOVE`, the result's format is
+    written by rows, and the restorer works on tiles. A TIFF is read by rows where it can be; other files are only enlarged
+    so, since what keeps its size takes no more memory than its input.
+
+    Raises:
+        PictureError: the file cannot be read.
+    """
     able = isinstance(restorer, (Upscaler, Enhancer)) and not isinstance(restorer, ZeroShot)
-    if size <= ABOVE or not able or target.suffix.lower() not in (".tif", ".tiff"):
-        return None
-    return RowPicture.open(source)
+    if size <= ABOVE or not able or format_of(target) not in BY_ROWS:
+        return False
+    if open_rows(source) is not None:
+        return format_of(target) == "tiff" or probe(source, 1 << 62).bit_depth <= 16
+    return isinstance(restorer, Upscaler) and not (info := probe(source)).has_alpha and info.bit_depth <= 16
 
 
 def stream(
@@ -48,9 +59,9 @@ def stream(
     settings: Settings,
     progress: Callable[[Progress], None],
     cancelled: Callable[[], bool],
-    keep: bool = True,
+    encoding: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Path, Report]:
-    """Restores a picture from disk to disk. The pixels are those of `restorer(picture)`.
+    """Restores a picture from disk to disk. The pixels are those of `restorer(picture)`; `encoding` as `jobs.Output.encoding`.
 
     Returns:
         The result under its temporary name, and what was done.
@@ -76,7 +87,8 @@ def stream(
         stages = [(p, 1.0) for p in plan.passes] + ([(None, plan.factor)] if plan.factor != 1 else [])
         strength = 1.0
     report.notes += picture.notes
-    work = _Work(restorer, checked, settings, stages, target, keep, strength, progress, cancelled, report)
+    report.notes += _fits(picture, target)
+    work = _Work(restorer, checked, settings, stages, target, encoding, strength, progress, cancelled, report)
     held = work.done(picture)
     report.output_size, report.seconds = restorer.output_size(height, width, checked), time.monotonic() - started
     return held, report
@@ -142,7 +154,7 @@ def joined(
     controls: dict[str, Any],
     bands: list[tuple[Path, dict[str, Any]]],
     seconds: float,
-    keep: bool = True,
+    encoding: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Path, Report]:
     """The parts of a picture, in order, as one file under a temporary name, which is that of `stream`, byte for byte.
 
@@ -157,9 +169,14 @@ def joined(
         size[0] / height,
         restorer.plan(checked).passes if isinstance(restorer, Upscaler) else (),
     )
-    report.notes += [f"Divided into {len(bands)} parts.", *bands[0][1]["notes"], *picture.notes]
+    report.notes += [
+        f"Divided into {len(bands)} parts.",
+        *bands[0][1]["notes"],
+        *picture.notes,
+        *_fits(picture, target),
+    ]
     software = f"Restora {__version__} ({report.model})"
-    made = row_writer(target, (*size, channels), dtype, picture.metadata, software, keep)
+    made = row_writer(target, (*size, channels), dtype, picture.metadata, software, **_written(encoding))
     with made as (sink, temporary):
         row = 0
         for path, details in bands:
@@ -189,8 +206,19 @@ def _report(restorer: Restorer, checked: Any, picture: RowPicture) -> Report:
         restorer.fingerprint,
         input_size=picture.rows.shape[:2],
         controls=told(checked),
-        notes=["Streamed from disk to disk, because of its size."],
+        notes=["Streamed to the disk, because of its size."],
     )
+
+
+def _written(encoding: Mapping[str, Any]) -> dict[str, Any]:
+    return {"keep" if key == "metadata" else key: value for key, value in encoding.items()}
+
+
+def _fits(picture: RowPicture, target: Path) -> list[str]:
+    """What the result's format cannot hold, in sentences."""
+    channels, bits = picture.rows.shape[2], 8 * picture.rows.dtype.itemsize
+    known: Any = SimpleNamespace(metadata=picture.metadata, channels=channels, bit_depth=bits, alpha=None)
+    return losses(known, format_of(target))
 
 
 def _operator(restorer: Restorer, checked: Any, scale: int) -> Any:
@@ -223,14 +251,14 @@ class _Work:
         settings: Settings,
         stages: list[Stage],
         target: Path,
-        keep: bool,
+        encoding: Mapping[str, Any],
         strength: float,
         progress: Callable[[Progress], None],
         cancelled: Callable[[], bool],
         report: Report,
     ) -> None:
         self.restorer, self.checked, self.settings, self.stages = restorer, checked, settings, stages
-        self.target, self.keep, self.strength = target, keep, strength
+        self.target, self.encoding, self.strength = target, encoding, strength
         self.progress, self.cancelled, self.report = progress, cancelled, report
         self.started = time.monotonic()
 
@@ -258,9 +286,8 @@ class _Work:
 
             blend = self._blend(before) if self.strength < 1 else None
             software = f"Restora {__version__} ({self.report.model})"
-            made = row_writer(
-                self.target, (*grown, shape[2]), depth, picture.metadata, software, self.keep or not last, blend
-            )
+            how = _written(self.encoding) if last else {"format": "tiff"}
+            made = row_writer(self.target, (*grown, shape[2]), depth, picture.metadata, software, blend=blend, **how)
             try:
                 with made as (sink, temporary):
                     if scale is None:

@@ -146,8 +146,8 @@ class Worker:
             size = in_memory(self.restorer, self.checked, task.source)
             if task.band is not None:
                 outcome = self._banded(task, task.band, tell, cancelled)
-            elif (streamed := streaming.opened(self.restorer, task.source, task.target, size)) is not None:
-                outcome = self._streamed(streamed, task, tell, cancelled)
+            elif streaming.suits(self.restorer, task.source, task.target, size):
+                outcome = self._streamed(task, tell, cancelled)
             else:
                 with self._room.taken(0 if self.alone else 2 * size):
                     outcome = self._done(task, tell, cancelled)
@@ -173,23 +173,28 @@ class Worker:
             held = result.save(task.target, hold=True, **self.encoding)
         return self._outcome(task, held, {**dataclasses.asdict(result.report), "notes": notes})
 
-    def _streamed(self, picture: RowPicture, task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
-        """One that is larger than the memory should hold: it has all cores, from beginning to end."""
+    def _opened(self, task: Task) -> RowPicture:
+        picture = RowPicture.open(task.source)
+        if picture is None:
+            raise PictureError(f"'{task.source}' has changed while it was restored.")
+        return picture
+
+    def _streamed(self, task: Task, tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
+        """One whose result is larger than the memory should hold: it has all cores, from beginning to end."""
+        picture = self._opened(task)
         _make_folder(task.target.parent)
         with self._engine.taken(1), self._busy(self.threads, self.threads):
             settings = dataclasses.replace(self.restorer.settings, threads=self.threads)
-            meter, keep = self._meter(task, tell), bool(self.encoding.get("metadata", True))
+            meter = self._meter(task, tell)
             held, report = streaming.stream(
-                self.restorer, picture, task.target, self.controls, settings, meter, cancelled, keep
+                self.restorer, picture, task.target, self.controls, settings, meter, cancelled, self.encoding
             )
         tell("writing", task.index, {})
         return self._outcome(task, held, dataclasses.asdict(report))
 
     def _banded(self, task: Task, band: tuple[int, int], tell: Tell, cancelled: Callable[[], bool]) -> Outcome:
         """A part of one that is divided, as raw rows."""
-        picture = RowPicture.open(task.source)
-        if picture is None:
-            raise PictureError(f"'{task.source}' has changed while it was restored.")
+        picture = self._opened(task)
         _make_folder(task.target.parent)
         with self._engine.taken(1), self._busy(self.threads, self.threads):
             settings = dataclasses.replace(self.restorer.settings, threads=self.threads)

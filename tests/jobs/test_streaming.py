@@ -193,9 +193,46 @@ def test_what_cannot_be_streamed_goes_the_usual_way(tmp_path: Path, monkeypatch:
     assert RowPicture.open(transparent) is None
     result, notes = done(restora.load("fsrcnn_x2"), transparent, tmp_path / "out", {})
     assert result.alpha is not None and not any("Streamed" in n for n in notes)
-    cv2.imwrite(str(tmp_path / "a.png"), picture()[:40, :50])
-    _, notes = done(restora.load("fsrcnn_x2"), tmp_path / "a.png", tmp_path / "out", {})
+    cv2.imwrite(str(tmp_path / "a.webp"), picture()[:40, :50])
+    _, notes = done(restora.load("fsrcnn_x2"), tmp_path / "a.webp", tmp_path / "out", {})
     assert not any("Streamed" in n for n in notes)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_other_files_are_enlarged_to_the_disk(
+    suffix: str, kind: str, grey: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = restora.Picture.from_array(picture(kind, grey))
+    given.metadata.dpi = (300.0, 300.0)
+    source = given.save(tmp_path / "a.png")
+    restorer = restora.load("fsrcnn_x2", tile=48)
+    usual = restorer(source)
+    whole = usual.save(tmp_path / f"whole.{suffix}")
+    items = jobs.assign([(source, Path("a"))], tmp_path / "out", "", suffix)
+    results = {}
+    monkeypatch.setattr(streaming, "ABOVE", 0)
+    summary = jobs.run_job(restorer, items, jobs.Output(tmp_path / "out"), {}, lambda e, d: results.update({e: d}))
+    assert not summary.failed, summary.failed
+    (made,) = summary.done
+    one, other = restora.Picture.open(made), restora.Picture.open(whole)
+    assert made.suffix == f".{suffix}" and np.array_equal(one.pixels, other.pixels)
+    assert one.metadata.dpi == other.metadata.dpi == (300.0, 300.0)
+    notes = results["done"]["notes"]
+    assert any("Streamed" in note for note in notes)
+    assert any("rounded to 8 bits" in note for note in notes) == (suffix == "jpg" and kind == "uint16")
+    if suffix == "png":
+        assert made.stat().st_size == pytest.approx(whole.stat().st_size, rel=0.1)  # the name of the model is in it
+
+
+def test_what_cannot_be_written_is_said_before_anything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "ABOVE", 0)
+    source = restora.Picture.from_array(picture()[:40, :50]).save(tmp_path / "a.png")
+    items = jobs.assign([(source, Path("a"))], tmp_path / "out", "", "jpg")
+    output = jobs.Output(tmp_path / "out", lossless=True)
+    summary = jobs.run_job(restora.load("fsrcnn_x2"), items, output, {}, lambda *_: None)
+    assert "not lossless" in summary.failed[source] and not list((tmp_path / "out").iterdir())
 
 
 def test_a_picture_cut_short_fails_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
