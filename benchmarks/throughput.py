@@ -156,7 +156,19 @@ def small(chosen: argparse.Namespace) -> None:
                 sums[way] = checksum(out)
         started = time.perf_counter()
         for n, file in enumerate(sorted(few.iterdir())):
-            command = [sys.executable, "-m", "restora", "upscale", file, "-n", MODEL, "-s", "2", "-o", root / f"c{n}"]
+            command = [
+                sys.executable,
+                "-m",
+                "restora",
+                "upscale",
+                file,
+                "-n",
+                MODEL,
+                "-s",
+                scale or "2",
+                "-o",
+                root / f"c{n}",
+            ]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         command_seconds = (time.perf_counter() - started) / 8 * chosen.pictures
         base = min(seconds["one by one, all cores for each"])
@@ -304,7 +316,8 @@ def sizes(chosen: argparse.Namespace) -> None:
         root = Path(name)
         rows = []
         for model in models:
-            command, _, variant = model.partition(":")
+            command, _, named = model.partition(":")
+            variant, _, scale = named.partition("@")
             previous: tuple[float, float] | None = None
             for megapixels in chosen.megapixels or (0.25, 1, 3, 12, 48):
                 height, width = sides(megapixels)
@@ -313,7 +326,7 @@ def sizes(chosen: argparse.Namespace) -> None:
                     Image.fromarray(large(height, width)).save(source, compress_level=1)
                 which = ["-n", variant] if variant else []
                 measured = Measured(
-                    [command, source, *which, *(["-s", "2"] if command == "upscale" else []), "-o", root / "out",
+                    [command, source, *which, *(["-s", scale or "2"] if command == "upscale" else []), "-o", root / "out",
                      "--overwrite", *(["--threads", chosen.threads] if chosen.threads else [])]
                 )  # fmt: skip
                 growth = (
@@ -345,7 +358,7 @@ def sizes(chosen: argparse.Namespace) -> None:
 
 
 def default_models() -> list[str]:
-    """The commands that have a bundled default model."""
+    """The commands that have a bundled default model, as COMMAND:MODEL, or COMMAND:MODEL@SCALE where it enlarges."""
     import restora
     from restora import zoo
 
@@ -356,9 +369,15 @@ def default_models() -> list[str]:
         ("deblur", "deblur"),
         ("dejpeg", "dejpeg"),
     ):
-        if restora.list_models(task=task, bundled=True):
-            # which of a family enlarges depends on the scale
-            found.append(command if command == "upscale" else f"{command}:{zoo.default_model(task).name}")
+        if not restora.list_models(task=task, bundled=True):
+            continue
+        if command == "upscale":
+            taken = {
+                scale: card.name for card in zoo.default_models(task) for scale in card.scales
+            }  # the last one counts
+            found += [f"{command}:{taken[scale]}@{scale}" for scale in (2, 4) if scale in taken]
+        else:
+            found.append(f"{command}:{zoo.default_model(task).name}")
     return found
 
 
@@ -371,7 +390,7 @@ def huge(chosen: argparse.Namespace) -> None:
         for megapixels in (chosen.megapixels / 10, chosen.megapixels):
             source = root / "huge.tif"
             height, width = write_huge(source, megapixels)
-            flags = ["-s", "2"] if chosen.task == "upscale" else ["--sigma", "15"]
+            flags = ["-s", scale or "2"] if chosen.task == "upscale" else ["--sigma", "15"]
             which = ["-n", chosen.model] if chosen.model else []
             threads = ["--threads", chosen.threads] if chosen.threads else []
             measured = Measured([chosen.task, source, *which, *flags, *threads, "-o", root / "out", "--overwrite"])
@@ -448,7 +467,7 @@ def main() -> None:
     add["small"].add_argument("--rounds", type=int, default=5)
     add["ray"].add_argument("--seconds", type=float, default=120)
     add["ray"].add_argument("--rounds", type=int, default=1)
-    add["sizes"].add_argument("--models", "--only", nargs="*", help="command:model, such as denoise:drunet_s")
+    add["sizes"].add_argument("--models", "--only", nargs="*", help="such as denoise:drunet_s or upscale:span_x4@4")
     add["sizes"].add_argument("--megapixels", type=float, nargs="*")
     add["huge"].add_argument("--megapixels", type=float, default=1000)
     add["huge"].add_argument("--task", choices=("upscale", "denoise"), default="upscale")
