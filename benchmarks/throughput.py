@@ -165,7 +165,7 @@ def small(chosen: argparse.Namespace) -> None:
                 "-n",
                 MODEL,
                 "-s",
-                scale or "2",
+                "2",
                 "-o",
                 root / f"c{n}",
             ]
@@ -390,7 +390,7 @@ def huge(chosen: argparse.Namespace) -> None:
         for megapixels in (chosen.megapixels / 10, chosen.megapixels):
             source = root / "huge.tif"
             height, width = write_huge(source, megapixels)
-            flags = ["-s", scale or "2"] if chosen.task == "upscale" else ["--sigma", "15"]
+            flags = ["-s", "2"] if chosen.task == "upscale" else ["--sigma", "15"]
             which = ["-n", chosen.model] if chosen.model else []
             threads = ["--threads", chosen.threads] if chosen.threads else []
             measured = Measured([chosen.task, source, *which, *flags, *threads, "-o", root / "out", "--overwrite"])
