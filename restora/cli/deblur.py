@@ -14,7 +14,7 @@ from restora.cli import _options as o
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @app.command(epilog="Example: restora deblur shaken.jpg -n nafnet_gopro.pth -o out/")
+    @app.command(epilog="Example: restora deblur shaken.jpg -o out/")
     @o.takes_job_flags
     def deblur(
         inputs: o.Inputs,
