@@ -25,22 +25,22 @@ from restora import evaluation, zoo
 ZOO = Path(zoo.__file__).parent
 
 
-def measured(card: zoo.Card, weights: Path, bench: Path) -> list[zoo.Score]:
-    """The scores of a card's task."""
+def measured(card: zoo.Card, bench: Path) -> list[zoo.Score]:
+    """The scores of a card's task, by its name: a path would be built as its tensors say, without what only the card knows."""
     scores = []
     if card.task == "super-resolution":
         for scale in card.scales:
             for folder in sorted(p for p in bench.iterdir() if (p / f"LRx{scale}").is_dir()):
-                scores.append(evaluation.measure(restora.load(weights, scale=scale), folder, "sr-y", scale))
+                scores.append(evaluation.measure(restora.load(card.name, scale=scale), folder, "sr-y", scale))
     elif card.task == "denoise":
         for sigma in (15, 25, 50):
-            scores.append(evaluation.measure(restora.load(weights), bench / "CBSD68", "denoise-rgb", sigma=sigma))
+            scores.append(evaluation.measure(restora.load(card.name), bench / "CBSD68", "denoise-rgb", sigma=sigma))
     elif card.task == "dejpeg":
         for quality in (10, 20, 30, 40):
-            model = restora.load(weights, task="dejpeg")
+            model = restora.load(card.name, task="dejpeg")
             scores.append(evaluation.measure(model, bench / "classic5", "jpeg-y", quality=quality))
     elif card.task == "deblur":
-        scores.append(evaluation.measure(restora.load(weights), bench / "gopro-pairs", "deblur-rgb"))
+        scores.append(evaluation.measure(restora.load(card.name), bench / "gopro-pairs", "deblur-rgb"))
     for s in scores:
         before = s.bicubic_psnr if s.bicubic_psnr is not None else s.input_psnr
         print(
@@ -84,11 +84,8 @@ def main() -> None:
         }
     )  # fmt: skip
     path = ZOO / "cards" / f"{name}.yaml"
-    scores = [
-        s.model_copy(update={"command": s.command.replace(target.name, name)})
-        for s in measured(card, target, chosen.bench)
-    ]
-    card = card.model_copy(update={"scores": scores})
+    zoo.write_card(card, path)
+    card = card.model_copy(update={"scores": measured(card, chosen.bench)})
     zoo.write_card(card, path)
     if chosen.validation is not None:
         card = failures.add(card, chosen.validation)
