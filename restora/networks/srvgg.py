@@ -47,11 +47,11 @@ class SRVGGNetCompact(nn.Module):
         layers.append(nn.Conv2d(channels, 3 * scale * scale, 3, padding=1))
         self.body = nn.Sequential(*layers)
         # torch's own start shrinks the signal at every layer: 16 of them leave a millionth, and nothing to learn from
-        for layer in self.body[:-1:2]:
+        for layer in layers[:-1:2]:
             nn.init.kaiming_normal_(layer.weight, a=_SLOPE)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.body[-1].weight.mul_(0.1)  # type: ignore[operator]
+            layers[-1].weight.mul_(0.1)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.pixel_shuffle(self.body(x), self.scale)
