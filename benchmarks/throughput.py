@@ -225,10 +225,9 @@ def ray_workers(chosen: argparse.Namespace) -> None:
         root = Path(name)
         probe = root / "probe"
         probe.mkdir()
-        for n in range(4):
+        for n in range(24):
             Image.fromarray(photo(500, 700, n)).save(probe / f"{n}.png", compress_level=1)
-        job(probe, root / "warm", None, chosen.threads)
-        each = job(probe, root / "timed", None, chosen.threads) / 4
+        each = job(probe, root / "timed", None, chosen.threads) / 24
         count = max(8, round(chosen.seconds / each))
         folder = root / "in"
         folder.mkdir()
@@ -250,15 +249,15 @@ def ray_workers(chosen: argparse.Namespace) -> None:
             return report
 
         crews = {"processes": Crew(2), "Ray": Crew(2, "ray")}
-        rows = []
-        for way, crew in crews.items():
-            times = [job(folder, root / f"{way}{r}", crew, chosen.threads, noted(way)) for r in range(chosen.rounds)]
-            rows.append([way, min(times), first[way], checksum(root / f"{way}0")])
-        rows[1].append(rows[1][1] / rows[0][1] - 1)
-        rows[0].append(0.0)
+        times: dict[str, list[float]] = {way: [] for way in crews}
+        for number in range(chosen.rounds):
+            for way, crew in crews.items():
+                times[way].append(job(folder, root / f"{way}{number}", crew, chosen.threads, noted(way)))
+        base = min(times["processes"])
+        rows = [[way, min(t), first[way], checksum(root / f"{way}0"), min(t) / base - 1] for way, t in times.items()]
         killed = job(folder, root / "killed", crews["Ray"], chosen.threads, noted("killed", kill=True))
-        rows.append(["Ray, a worker killed half-way", killed, first["killed"], checksum(root / "killed"),
-                     killed / rows[0][1] - 1])  # fmt: skip
+        way = "Ray, a worker killed half-way"
+        rows.append([way, killed, first["killed"], checksum(root / "killed"), killed / base - 1])
         print(f"{count} pictures of 700x500, {MODEL}, two workers:\n")
         table(["way", "seconds", "of them until the first result", "checksum", "overhead"], rows)
 

@@ -31,6 +31,7 @@ from restora.restorers.chain import Chain
 STEPS = ("denoise", "dejpeg", "deblur", "deconvolve", "upscale")
 NOISY = 3.0  # sigma below which a denoiser's gain does not pay for its risk
 PROCESSED = 4.2  # the same for processed noise; of 149 clean photographs one has it, grainy in its dark parts
+TINY = 100_000  # pixels below which nothing is said of edges that were not found
 BLURRED = 0.95  # edge width in pixels from which a picture is called blurred; four of 149 clean photographs are
 CERTAIN = 1.25  # from which something may be done about it; one of them has more, but no kernel that would be trusted
 SMALL, LARGE = 1.0, 24.0  # megapixels
@@ -307,6 +308,8 @@ def plan(found: Look, installed: Mapping[str, Ability], scale: float | None = No
                 "The blur was left alone, because its kernel could not be told with certainty: `restora deblur`, or `restora "
                 "deconvolve --kernel estimate`, tries."
             )
+    elif found.width_of_edges is None and "deblur" in installed and found.width * found.height >= TINY:
+        advice.append("If it is shaken or out of focus, `restora deblur` tries.")
     if scale is not None and scale > 1 and "upscale" not in skip:
         moves.append(
             Move("upscale", None, {"scale": scale}, f"enlarged {scale:g} times by {installed['upscale'].model}")

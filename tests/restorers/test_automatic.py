@@ -250,6 +250,9 @@ def test_blur_is_undone_only_with_a_kernel_that_can_be_trusted() -> None:
         steps(dataclasses.replace(blurred, kernel=KernelSeen(kernel, 0.99, 12.0)), NONE) == []
     )  # too wide to be a blur
     assert steps(blurred) == []
+    unclear = dataclasses.replace(SHARP, width_of_edges=None)
+    assert not plan(unclear, ALL).moves and "restora deblur" in plan(unclear, ALL).paragraph()
+    assert "restora deblur" not in plan(SHARP, ALL).paragraph()
 
 
 def test_size_changes_only_when_asked_and_steps_can_be_skipped() -> None:
