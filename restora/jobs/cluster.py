@@ -67,6 +67,7 @@ class Cluster:
         self._deaths: Counter[Any] = Counter()
         self._tasks: dict[Any, tuple[Any, Task]] = {}  # by reference: the actor and what it was given
         self._names: dict[Any, str] = {}
+        self._ended: list[str] = []  # whose temporary files have no owner any more
         self.ray = _ray()
         self._started_it = not self.ray.is_initialized()
         if self._started_it:
@@ -167,14 +168,22 @@ class Cluster:
         with contextlib.suppress(self.ray.exceptions.RayError):
             name = self.ray.get(self._names.pop(hand), timeout=1)
         self.ray.kill(hand)
-        for folder in self._folders if name else ():
-            remove_stale(folder, [str(name)])
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            self.ray.get(hand.who.remote(), timeout=_REACH)  # which it never answers: until then it may still write
+        if name:
+            self._ended.append(str(name))
+            self._sweep()
+
+    def _sweep(self) -> None:
+        for folder in self._folders:
+            remove_stale(folder, self._ended)
 
     def close(self) -> None:
         for hand in self._crew:
             self._end(hand)
         if self._started_it:
             self.ray.shutdown()
+        self._sweep()
 
 
 def _ray() -> Any:
