@@ -1,7 +1,7 @@
 """What a precision costs in quality, over all models that are installed (and checkpoints that are given).
 
 Each model restores photographs that were degraded for its task: made smaller by MATLAB's bicubic, or given noise (its control's
-default, else 25 of 255), or JPEG artefacts (quality 40); other models get them as they are. For each backend and precision: the
+default, else 25 of 255), or JPEG artefacts (quality 40), or motion of 11 pixels; other models get them as they are. For each backend and precision: the
 PSNR of the difference from float32 in torch (least and mean over the pictures, before rounding), and by how much the PSNR against the
 original changes.
 
@@ -22,7 +22,8 @@ from torch import Tensor
 
 def degraded(x: Tensor, operator: object, task: str, number: int) -> Tensor:
     """What the model is given for a photograph `1 x 3 x H x W`, in whole grey levels of 8 bits."""
-    from restora.degradation import Jpeg, resize
+    from restora.degradation import Jpeg, kernels, resize
+    from restora.degradation.convolution import convolve
 
     if operator.scale > 1:
         x = resize(x, 1 / operator.scale)
@@ -31,6 +32,8 @@ def degraded(x: Tensor, operator: object, task: str, number: int) -> Tensor:
         x = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(number)) * sigma / 255
     elif task == "dejpeg":
         x = Jpeg(quality=40)(x)
+    elif task == "deblur":
+        x = convolve(x, kernels.motion(11, 40 * number), "replicate")
     return (x.clamp(0, 1) * 255).round() / 255
 
 
@@ -69,7 +72,7 @@ def rows(name: str, operator: object, chosen: argparse.Namespace) -> list[str]:
     clean = list(crops(replace(operator.spec, task="deblur"), side, chosen.count, chosen.photos))
     given = [degraded(x, operator, task, n)[0].permute(1, 2, 0).numpy() for n, x in enumerate(clean)]
     original = [x[0].permute(1, 2, 0).numpy() for x in clean]
-    has_original = operator.scale > 1 or task in ("denoise", "dejpeg")
+    has_original = operator.scale > 1 or task in ("denoise", "dejpeg", "deblur")
 
     def restored(backend: str, precision: str) -> list[np.ndarray]:
         settings = Settings("cpu", precision, 0, backend=backend)
