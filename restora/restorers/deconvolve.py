@@ -173,6 +173,8 @@ class Deconvolver(Restorer):
         weights = [] if self.network is None else [self.network.checksum]
         with contextlib.suppress(UnknownModel):
             weights.append(zoo.default_model("denoise").weights.sha256[:16])
+        others = (c for c in zoo.list_models() if c.task == "deconvolve" or c.family == "srrunet")
+        weights += [card.weights.sha256[:16] for card in others]
         return "+".join(["deconvolve/2", *weights])
 
     def output_size(self, height: int, width: int, controls: DeconvolveControls) -> tuple[int, int]:
@@ -286,7 +288,7 @@ class Deconvolver(Restorer):
         k, scale, seed = kernel.weights, controls.scale, controls.seed
         if method == OurNonBlind.name:
             denoiser = self._denoiser(controls, settings)
-            asked = controls.enhancer
+            asked = controls.enhancer if controls.enhancer is not None else _installed_enhancer(scale)
             enhancer = None if asked is None else self._once("enhancer", asked, lambda: _network(asked, "srrunet"))
             return OurNonBlind(**options).plan(k, scale, sigma, seed, denoiser, enhancer)
         solver, notes = self._solver(method, controls, options, kernel, settings)
@@ -509,6 +511,12 @@ def _network(given: Any, family: str) -> nn.Module:
     if not found.startswith(family):
         raise UsageError(f"'{name}' is {found}, not {family}.")
     return net.requires_grad_(False).eval()
+
+
+def _installed_enhancer(scale: int) -> str | None:
+    """The zoo's SRRUNet for what was enlarged; at scale 1 there is nothing that it would bring back."""
+    found = (card.name for card in zoo.list_models(task="super-resolution") if card.family == "srrunet")
+    return next(found, None) if scale > 1 else None
 
 
 def _installed_denoiser(settings: Settings) -> Restorer | None:

@@ -98,7 +98,9 @@ class OurNonBlind:
             stages.append(Stage("filter", self._filter(), 0.05))
         if "enhance" in chosen:
             if enhancer is None:
-                notes.append("Not sharpened by SRRUNet: no weights were given (--enhancer).")
+                notes.append(
+                    "Not sharpened by SRRUNet: none was given (--enhancer), and only enlarged pictures get one unasked."
+                )
             else:
                 stages.append(Stage("enhance", NetworkOperator(enhancer, 1, {"factor": float(scale)}), 0.3))
         if not stages:
