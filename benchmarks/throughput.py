@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py small [--pictures 200] [--rounds 5]    folder at once against one by one
     python benchmarks/throughput.py ray [--seconds 120] [--rounds 1]       Ray workers against processes; one killed
-    python benchmarks/throughput.py sizes [--models NAME ...]              time and memory from 0.25 to 48 megapixels
+    python benchmarks/throughput.py sizes [--models NAME ...] [--plot FILE] time and memory from 0.25 to 48 megapixels
     python benchmarks/throughput.py huge [--megapixels 1000] [--task denoise]   a TIFF from disk to disk
     python benchmarks/throughput.py cost                                   what a million 12-megapixel pictures take
 
@@ -354,6 +354,53 @@ def sizes(chosen: argparse.Namespace) -> None:
         )
         print("The exponent is that of the processor time's growth with the pixels since the line above: 1 is linear, and the start of\n"
               "the program, which does not grow, makes it smaller for small pictures.")  # fmt: skip
+        if chosen.plot:
+            plot([(row[0], row[1], row[2]) for row in rows], chosen.plot)
+
+
+def plot(points: list[tuple[str, float, float]], path: Path) -> None:
+    """Draws (model, megapixels, seconds) on logarithmic axes, as SVG; a dashed line grows with the pixels."""
+    width, height, left, top, right, bottom = 760, 440, 60, 20, 560, 390
+    low, high = (min(p[1] for p in points) * 0.8, max(p[1] for p in points) * 1.25)
+    least, most = (min(p[2] for p in points) * 0.7, max(p[2] for p in points) * 1.4)
+
+    def place(megapixels: float, seconds: float) -> tuple[float, float]:
+        across = np.log(megapixels / low) / np.log(high / low)
+        up = np.log(seconds / least) / np.log(most / least)
+        return left + across * (right - left), bottom - up * (bottom - top)
+
+    def line(ends: list[tuple[float, float]], colour: str, more: str = "") -> str:
+        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in ends)
+        return f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2" {more}/>'
+
+    def words(x: float, y: float, text: str, colour: str = "#333", anchor: str = "start") -> str:
+        return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}">{text}</text>'
+
+    drawn = [f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="none" stroke="#999"/>']
+    for megapixels in sorted({p[1] for p in points}):
+        x = place(megapixels, least)[0]
+        drawn += [line([(x, top), (x, bottom)], "#ddd"), words(x, bottom + 18, f"{megapixels:g}", anchor="middle")]
+    for seconds in (1, 2, 5, 10, 20, 50, 100, 200, 500):
+        if least < seconds < most:
+            y = place(low, seconds)[1]
+            drawn += [line([(left, y), (right, y)], "#ddd"), words(left - 8, y + 4, f"{seconds}", anchor="end")]
+    drawn += [words((left + right) / 2, bottom + 38, "megapixels", anchor="middle"), words(8, top - 6, "seconds")]
+    first = max(low, least * high / most)
+    drawn.append(line([place(first, most * first / high), place(high, most)], "#bbb", 'stroke-dasharray="5 5"'))
+    colours = ("#1b6ca8", "#c8401f", "#2f8f4e", "#8a4fa8", "#b58900", "#555555")
+    for number, model in enumerate(dict.fromkeys(p[0] for p in points)):
+        ends = [place(m, s) for name, m, s in points if name == model]
+        colour = colours[number % len(colours)]
+        drawn += [
+            line(ends, colour),
+            *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in ends),
+        ]
+        drawn.append(words(right + 10, top + 18 + 22 * number, model, colour))
+    drawn.append(words(right + 10, top + 18 + 22 * (number + 1), "dashed: linear", "#888"))
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="13">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(drawn)}</svg>\n'
+    )
 
 
 def default_models() -> list[str]:
@@ -468,6 +515,7 @@ def main() -> None:
     add["ray"].add_argument("--rounds", type=int, default=1)
     add["sizes"].add_argument("--models", "--only", nargs="*", help="such as denoise:drunet_s or upscale:span_x4@4")
     add["sizes"].add_argument("--megapixels", type=float, nargs="*")
+    add["sizes"].add_argument("--plot", type=Path, help="an SVG of the seconds")
     add["huge"].add_argument("--megapixels", type=float, default=1000)
     add["huge"].add_argument("--task", choices=("upscale", "denoise"), default="upscale")
     add["huge"].add_argument("--model")
