@@ -20,6 +20,7 @@ from restora.solvers.doubt import warped
 _TURN, _STRETCH = 5.0, 1.1  # degrees; factor of length
 # The share of unexplained power from which on it is called better; docs/deconvolution.md says how often that is right.
 _TURNED, _STRETCHED = 0.9, 0.92
+_NOTHING = 1e-9  # unexplained power of a picture without anything to tell kernels apart by
 _SIDE = 256
 _GAUSSIAN = 0.97  # correlation with the Gaussian of the same width, from which on size cannot be told
 
@@ -36,11 +37,13 @@ def disagreement(picture: Tensor, kernel: Tensor, sigma: float) -> str:
     sigma = max(sigma, 1.0)
     left = {turn: _unexplained(part, warped(kernel, turn, 1.0), sigma) for turn in (-_TURN, _TURN)}
     better, worse = sorted(left, key=lambda turn: left[turn])
+    if left[worse] < _NOTHING:
+        return ""
     # both turned kernels are blurred a little by turning: they are compared with each other
     sense = "counter-clockwise" if better > 0 else "clockwise"
     found = {f"turned by about {_TURN:g} degrees {sense}": left[better] / left[worse] / _TURNED}
     if _likeness(kernel, _gaussian_of(kernel)) < _GAUSSIAN:
-        given = _unexplained(part, kernel, sigma)
+        given = max(_NOTHING, _unexplained(part, kernel, sigma))
         for words, factor in (("about 10 % shorter", 1 / _STRETCH), ("about 10 % longer", _STRETCH)):
             found[words] = _unexplained(part, warped(kernel, 0.0, factor), sigma) / given / _STRETCHED
     best = min(found, key=lambda words: found[words])

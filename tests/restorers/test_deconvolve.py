@@ -360,6 +360,14 @@ def test_our_nonblind_ends_with_srrunet() -> None:
     assert stages[-1].operator.controls["factor"] == 2  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_flat_picture_says_nothing_about_the_kernel(level: int) -> None:
+    flat = np.full((48, 56, 3), level, np.uint8)
+    result = Deconvolver("wiener", CPU)(flat, kernel=kernels.motion(7, 20), sigma=5)
+    assert not any("does not seem" in note for note in result.report.notes)
+    assert np.abs(result.array.astype(int) - level).max() <= 1
+
+
 # denoisers
 
 
