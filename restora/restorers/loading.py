@@ -12,7 +12,7 @@ from restora.engine import Settings, check_settings
 from restora.errors import UsageError
 from restora.restorers.base import Restoration, Restorer
 from restora.restorers.classical import CLASSICAL, ClassicalDenoiser
-from restora.restorers.deconvolve import BEST, Deconvolver, is_method, method_name
+from restora.restorers.deconvolve import BEST, NETWORKS, Deconvolver, is_method, method_name
 from restora.restorers.enhance import Enhancer
 from restora.restorers.upscale import Bicubic, Source, Upscaler
 from restora.restorers.zssr import ZeroShot
@@ -167,7 +167,8 @@ def _from_file(
     _refuse_parts(spec.task, str(path), variant)
     checksum = weights_sha256(path)
     if spec.task == "deconvolve":
-        return Deconvolver(variant.split("_")[0], settings, network=Source(path.name, checksum, lambda: net))
+        method = next(name for name in NETWORKS if variant.startswith(name))
+        return Deconvolver(method, settings, network=Source(path.name, checksum, lambda: net))
     if spec.task != "super-resolution":
         return Enhancer(path.name, Source(path.name, checksum, lambda: net), settings, task)
     sources = {s: Source(path.name, checksum, lambda: net) for s in spec.scales}

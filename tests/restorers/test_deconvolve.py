@@ -261,7 +261,7 @@ def test_weights_make_a_method(tmp_path: Path) -> None:
     from restora import networks
 
     torch.manual_seed(0)
-    save_file(networks.create("usrnet_tiny").state_dict(), tmp_path / "mine.safetensors")
+    save_file(networks.create("usrnet_tiny", iterations=2).state_dict(), tmp_path / "mine.safetensors")
     restorer = restora.load(tmp_path / "mine.safetensors")
     assert isinstance(restorer, Deconvolver) and restorer.name == "usrnet"
     photo = make_photo(24, 26)
