@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from restora.errors import RestoraError
 from restora.evaluation.metrics import to_uint8
@@ -71,12 +72,14 @@ class Finding:
 
 
 def examine(restorer: Restorer, name: str, picture: np.ndarray, **controls: Any) -> Finding:
-    """Restores a picture and compares means; of a flat one it looks for a pattern inside."""
+    """Restores a picture and compares means; of a flat one it looks for a pattern inside. What undoes a kernel gets the picture
+    blurred by it: undoing a blur that is not there overshoots."""
     try:
+        checked = restorer.check_controls(controls)
+        picture = _blurred(picture, getattr(checked, "kernel", None))
         result = restorer(picture, **controls)
     except RestoraError as error:
         return Finding(name, problem=f"{type(error).__name__}: {error}")
-    checked = restorer.check_controls(controls)
     expected = restorer.output_size(picture.shape[0], picture.shape[1], checked)
     array = result.array
     if array.shape != (*expected, picture.shape[2]) or array.dtype != picture.dtype:
@@ -89,6 +92,16 @@ def examine(restorer: Restorer, name: str, picture: np.ndarray, **controls: Any)
     if name in FLAT and min(after.shape[:2]) > 2 * _BORDER:
         grid = float(after[_BORDER:-_BORDER, _BORDER:-_BORDER].std(axis=(0, 1)).max())
     return Finding(name, drift, grid)
+
+
+def _blurred(picture: np.ndarray, kernel: Any) -> np.ndarray:
+    """By a control's kernel, if there is one that is not larger than the picture."""
+    from restora.degradation.convolution import convolve
+
+    if kernel is None or any(k > n for k, n in zip(kernel.weights.shape, picture.shape, strict=False)):
+        return picture
+    x = torch.from_numpy(to_uint8(picture).transpose(2, 0, 1).astype(np.float32) / 255)[None]
+    return to_uint8(convolve(x, kernel.weights, "reflect")[0].permute(1, 2, 0).numpy())
 
 
 def seam(restorer: Restorer, picture: np.ndarray, tile: int, **controls: Any) -> tuple[float, float]:
