@@ -228,7 +228,7 @@ def perceptual(where: Where) -> Iterator[Row]:
         ours, rival = (of(b, "model", "lpips") for b in both)
         before, plain = of(both[0], "input", "lpips"), of(both[0], "baseline", "lpips")
         yield Row("pcarn_m.restora", what, "LPIPS 0.1", named(both[0]), rival, ours, before, ("bicubic", plain or 0.0), lower=True,
-                  digits=4, note="a faint grain in dark texture: docs/weights.md")  # fmt: skip
+                  digits=4, note="dots and grids: look at the sheets")  # fmt: skip
 
 
 def real(where: Where) -> Iterator[Row]:
