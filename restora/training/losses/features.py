@@ -130,6 +130,12 @@ class _Features(base.Loss):
         weights: Path | None = Field(None, description="file of the backbone; never part of a recipe that is bundled")
         layers: dict[str, float] = Field({}, description="layer -> weight; empty means the paper's")
         normalise: bool = Field(True, description="by ImageNet's mean and deviation, as the backbones were trained")
+        shift: int = Field(
+            1,
+            ge=1,
+            description="both pictures are moved by a random number of pixels below this, the same for both: a backbone's strides "
+            "otherwise meet an enlarged picture in one phase for ever and teach it a grid",
+        )
 
     _layers: Mapping[str, Mapping[str, float]]
     mean: Tensor
@@ -162,6 +168,9 @@ class _Features(base.Loss):
         return self.net((x - self.mean) / self.deviation if self.options.normalise else x)
 
     def compare(self, output: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        if self.options.shift > 1:
+            top, left = torch.randint(self.options.shift, (2,)).tolist()
+            output, target = output[..., top:, left:], target[..., top:, left:]
         with torch.no_grad():
             wanted = self.features(target)
         total = output.new_zeros(())
