@@ -195,8 +195,8 @@ class Recipe(Part):
         description="the pair maker: {kind: a file of restora.training.pairs, and its own keys}"
     )
     data: Data = Data()
-    augment: dict[str, Any] | None = Field(
-        None, description="a batch augmentation besides flips and turns: {kind: moa, p: 1.0}"
+    augment: dict[str, Any] | list[dict[str, Any]] | None = Field(
+        None, description="a batch augmentation besides flips and turns, {kind: moa, p: 1.0}, or several in turn"
     )
     loss: list[Loss] = Field(
         [Loss(kind="l1")], min_length=1, description="a kind, a term, or a list of terms, which are summed"

@@ -133,8 +133,8 @@ class _Features(base.Loss):
         shift: int = Field(
             1,
             ge=1,
-            description="both pictures are moved by a random number of pixels below this, the same for both: a backbone's strides "
-            "otherwise meet an enlarged picture in one phase for ever and teach it a grid",
+            description="both pictures are moved by one random number of pixels below this; a backbone's strides otherwise meet "
+            "an enlarged picture in one phase for ever and teach it a grid",
         )
 
     _layers: Mapping[str, Mapping[str, float]]
