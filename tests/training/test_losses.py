@@ -261,6 +261,18 @@ def test_vgg_features_by_hand(two_layers: Path) -> None:
     assert float(value) == pytest.approx(0.01 * (2 * 0.09 + 0.0225) / 64, rel=1e-5)
 
 
+def test_shifted_features_see_the_pictures_in_every_phase(two_layers: Path) -> None:
+    column = torch.zeros(1, 3, 6, 6)
+    column[..., 0] = 0.3  # seen only where nothing is cut off at the left
+    layers = {"conv1_1": 1.0}
+    still = build_loss(features(two_layers, layers=layers, criterion="l1"))
+    moved = build_loss(features(two_layers, layers=layers, criterion="l1", shift=3))
+    torch.manual_seed(0)
+    seen = {round(float(moved(column, torch.zeros_like(column))), 6) for _ in range(40)}
+    assert seen == {0.0, round(float(still(column, torch.zeros_like(column))), 6)}
+    assert float(moved(column, column)) == 0  # both move together
+
+
 def test_vgg_normalises_by_imagenet(two_layers: Path) -> None:
     y, x = constant(0.9).float(), constant(0.6).float()
     loss = build_loss(features(two_layers, layers={"relu1_1": 1.0}, criterion="l1", normalise=True))

@@ -51,7 +51,7 @@ def sampler(
     clip: Path,
     rank: int = 0,
     world: int = 1,
-    augment: dict[str, Any] | None = None,
+    augment: dict[str, Any] | list[dict[str, Any]] | None = None,
     **data: Any,
 ) -> training.Pairs:
     recipe = training.parse_recipe(
@@ -289,6 +289,13 @@ def test_pictures_are_mixed_where_the_network_is_told_nothing_of_each(photos: Pa
     kept = {"kind": "moa", "ratios": {"rgb_permutation": 1, "cutout": 1, "mixup": 0}}
     told = sampler(TASKS["denoise"], photos, clip, augment=kept).batch(0)
     assert told.controls["sigma"].shape[0] == 4
+
+
+def test_a_recipe_names_several_augmentations(photos: Path, clip: Path) -> None:
+    flat = [{"kind": "rgb_permutation"}, {"kind": "blend", "alpha": 0.0, "p": 1.0}]
+    plain, both = (sampler({"kind": "sr", "scale": 2}, photos, clip, augment=how).batch(0) for how in (None, flat))
+    for before, after in zip(plain.target, both.target, strict=True):
+        assert after.amax() <= 1 and after.std(dim=(1, 2)).sum() < before.std(dim=(1, 2)).sum()
 
 
 def test_batches_in_parts() -> None:
