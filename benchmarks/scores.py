@@ -231,6 +231,9 @@ def perceptual(where: Where) -> Iterator[Row]:
                   digits=4, note="dots and grids: look at the sheets")  # fmt: skip
 
 
+PUBLISHED_REAL = "weights/realesr-general-x4v3/RealESRGAN_General_x4_v3.param"  # beside the benchmark pictures
+
+
 def real(where: Where) -> Iterator[Row]:
     """Real photographs, by synthetic second-order degradations: against bicubic."""
     for scale in (4, 2):
@@ -241,15 +244,19 @@ def real(where: Where) -> Iterator[Row]:
             continue
         folder = where.bench / "BSD100" / "HRx4"
         model, chain = restora.load(name), degradation.recipe(f"realesrgan-x{scale}")
+        published = where.bench.parent / PUBLISHED_REAL
+        rivals = [restora.load(published)] if scale == 4 and published.is_file() else []
         scores = []
         for number, path in enumerate(files(folder)[: where.limit]):
             truth = whole(Picture.open(path).pixels, 8)
             low = degraded(truth, chain, number)
-            results = [enlarged(low, scale, "nearest"), enlarged(low, scale), model(low, scale=scale).array]
+            results = [enlarged(low, scale, "nearest"), enlarged(low, scale)]
+            results += [one(low, scale=scale).array for one in (model, *rivals)]
             scores.append([evaluation.psnr(r, truth, protocol="sr-y", scale=scale) for r in results])
-        before, plain, ours = np.mean(scores, axis=0)
+        before, plain, ours, *others = np.mean(scores, axis=0)
+        reference = f"{others[0]:.2f} (RealESRGAN-general-x4v3, measured here)" if others else "RealESRGAN-general-x4v3"
         yield Row(name, what, "sr-y/1", f"BSD100 ({len(scores)}, {folder_sha256(folder)[:10]})", plain + 1, ours, before,
-                  ("bicubic", plain), note="seams, drift and sharpness on real pictures: fidelity.py and the sheets")  # fmt: skip
+                  ("bicubic", plain), reference, note="seams, drift and sharpness on real pictures: fidelity.py and the sheets")  # fmt: skip
 
 
 def denoise(where: Where) -> Iterator[Row]:
