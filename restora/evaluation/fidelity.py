@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from restora.errors import RestoraError
+from restora.errors import RestoraError, UsageError
 from restora.evaluation.metrics import to_uint8
 
 if TYPE_CHECKING:
@@ -112,6 +112,29 @@ def seam(restorer: Restorer, picture: np.ndarray, tile: int, **controls: Any) ->
     ]
     gap = np.abs(to_uint8(results[0]).astype(np.float64) - to_uint8(results[1]))
     return float(gap.max()), float(np.sqrt((gap**2).mean()))
+
+
+def repeated(pixels: np.ndarray, period: int = 8, window: int = 64) -> float:
+    """How much of a picture's fine detail repeats every `period` pixels, as the grid of a network's strides does and hardly any
+    texture: the median over windows of the standard deviation, in grey levels, of the period's medians.
+
+    Args:
+        pixels: `H x W x C`, uint8, each side at least `window`. window: side of a window in pixels, a multiple of `period`.
+
+    Raises:
+        UsageError: a picture smaller than a window.
+    """
+    import cv2
+
+    if min(pixels.shape[:2]) < window:
+        raise UsageError(f"A repeated pattern is looked for in windows of {window} pixels; this picture is smaller.")
+    x = pixels.astype(np.float32)
+    fine = x - cv2.GaussianBlur(x, (0, 0), 1.5).reshape(x.shape)
+    rows, columns = (n // window for n in pixels.shape[:2])
+    times = window // period
+    parts = fine[: rows * window, : columns * window].reshape(rows, times, period, columns, times, period, -1)
+    typical = np.median(parts, axis=(1, 4))  # rows x period x columns x period x C
+    return float(np.median(typical.std(axis=(1, 3))))
 
 
 def settings_of(restorer: Restorer) -> dict[str, Any]:

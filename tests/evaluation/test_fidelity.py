@@ -10,6 +10,7 @@ import pytest
 import restora
 from restora import zoo
 from restora.engine import Settings
+from restora.errors import UsageError
 from restora.evaluation import fidelity
 from restora.restorers import Restorer
 from tests.conftest import make_photo
@@ -48,6 +49,17 @@ def test_photographs_keep_their_mean_and_show_no_seams(loaded: dict[str, Restore
         assert mean < fidelity.SEAM
     else:
         assert most <= fidelity.SEAM
+
+
+@pytest.mark.parametrize("period", [2, 4, 8])
+def test_a_faint_grid_is_told_from_texture(period: int) -> None:
+    photo = make_photo(192, 256, 3)
+    y, x = np.mgrid[:192, :256]
+    grid = np.where((y % period == 0) & (x % period == 0), 4, 0)[..., None]
+    clean, gridded = fidelity.repeated(photo), fidelity.repeated((photo.clip(0, 250) + grid).astype(np.uint8))
+    assert gridded == pytest.approx(np.hypot(clean, grid.std()), rel=0.1)
+    with pytest.raises(UsageError, match="64 pixels"):
+        fidelity.repeated(photo[:60])
 
 
 def test_what_is_unfaithful_is_told() -> None:
