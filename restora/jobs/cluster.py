@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import restora
 from restora.engine import usable_cores
 from restora.errors import Cancelled, EngineError, MissingExtra, RestoraError, UsageError
 from restora.io import identity, remove_stale
@@ -98,14 +97,8 @@ class Cluster:
                 f"({', '.join(f'{n} cores' for n in nodes)}); ask for fewer --workers or --threads."
             )
         self._callers = self.threads + 1 if side_by_side(restorer) else 1
-        environment = {"OMP_NUM_THREADS": str(self.threads)}
-        if crew.address is None:
-            environment["PYTHONPATH"] = os.pathsep.join(
-                [str(Path(restora.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-            )
-        self._kind = self.ray.remote(_Hand).options(
-            num_cpus=self.threads, max_concurrency=self._callers, runtime_env={"env_vars": environment}
-        )
+        # without a runtime_env, so that Ray takes processes which it has already started; their threads follow num_cpus
+        self._kind = self.ray.remote(_Hand).options(num_cpus=self.threads, max_concurrency=self._callers)
         self._order = (self.ray.put(pack(restorer, controls)), encoding, self.threads)  # the weights go out once
         self._crew += [self._hired() for _ in range(count)]
         self.places = count * (self._callers + 1)
