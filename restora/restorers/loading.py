@@ -113,6 +113,7 @@ def _family(name: str) -> list[zoo.Card]:
     """The cards of a family called `name` (or `name.tag`), the one with the largest scale last, unless a variant is called so."""
     members = [c for c in zoo.list_models() if name in (c.family, f"{c.family}.{c.tag}") and c.variant != name]
     tagged = [c for c in members if c.tag == "restora"] or members
+    tagged.sort(key=lambda c: not c.name.startswith(c.family))  # not one that is named after its use
     return sorted(zoo.siblings(tagged[0]), key=lambda c: max(c.scales)) if tagged else []
 
 

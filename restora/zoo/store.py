@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _HERE = Path(__file__).parent
+_SCALE_PART = re.compile(r"_x\d+(?=\.|$)")
 _EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param", ".mat")
 
 
@@ -62,7 +63,8 @@ def list_models(
 
 
 def find(name: str) -> Card:
-    """The card of a model: its full name, or a bare variant, which means the bundled or only tag.
+    """The card of a model: its full name, or its name or variant without a tag, which means the bundled or only tag. A name goes
+    before a variant, of which there may be several models.
 
     Raises:
         UnknownModel: none of that name; the sentence lists the nearest.
@@ -70,9 +72,8 @@ def find(name: str) -> Card:
     known = cards()
     if name in known:
         return known[name]
-    of_variant = [card for card in known.values() if name in (card.variant, card.stem)]
-    if of_variant:
-        return next((card for card in of_variant if card.tag == "restora"), of_variant[0])
+    if meant := [card for card in known.values() if name in (card.variant, card.stem)]:
+        return min(meant, key=lambda card: (card.stem != name, card.tag != "restora"))
     near = difflib.get_close_matches(name, [*known, *(c.variant for c in known.values())], n=4, cutoff=0.4)
     hint = f" Nearest: {', '.join(dict.fromkeys(near))}." if near else ""
     raise UnknownModel(
@@ -81,8 +82,9 @@ def find(name: str) -> Card:
 
 
 def siblings(card: Card) -> list[Card]:
-    """The cards of the same family and tag, the card itself included."""
-    return [c for c in cards().values() if c.family == card.family and c.tag == card.tag and c.task == card.task]
+    """The cards of the same weights for other scales, the card itself included: their names differ in ``_x4`` alone."""
+    alike = [c for c in cards().values() if c.family == card.family and c.task == card.task]
+    return [c for c in alike if _SCALE_PART.sub("", c.name) == _SCALE_PART.sub("", card.name)]
 
 
 def default_models(task: str) -> list[Card]:

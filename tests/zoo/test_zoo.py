@@ -307,3 +307,7 @@ def test_several_defaults_share_the_scales() -> None:
     assert upscaler.scale == 4
     assert upscaler.used(upscaler.check_controls({"scale": 3})) == "carn_m.restora"
     assert upscaler.used(upscaler.check_controls({})) == "span_x4.restora"
+    # realsr_x4 is of the same family, but not the same model for another scale
+    assert [c.name for c in zoo.siblings(zoo.find("span_x4"))] == ["span_x4.restora"]
+    assert [c.name for c in zoo.siblings(zoo.find("fsrcnn_x2"))] == [f"fsrcnn_x{s}.restora" for s in (2, 3, 4)]
+    assert restora.load("span").used(restora.load("span").check_controls({})) == "span_x4.restora"
