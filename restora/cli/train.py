@@ -184,6 +184,8 @@ def _text(line: dict[str, Any]) -> str:
     """A line of progress for people; empty for what is not worth one."""
     stage = f"{line['stage']}: " if "stage" in line else ""
     head = f"{stage}step {line['step']}/{line['steps']}"
+    if line["event"] == "start":
+        return _started(stage, line)
     if line["event"] == "recovered":
         return (
             f"{head}  {' and '.join(line['terms'])} was no finite number in step {line['failed']}: back at step {line['step']} "
@@ -203,6 +205,16 @@ def _text(line: dict[str, Any]) -> str:
             else ""
         )
     return ""
+
+
+def _started(stage: str, line: dict[str, Any]) -> str:
+    """What is not as one would think: the precision, and how little of another's weights fits."""
+    said = []
+    if line["precision"] != line["asked"]:
+        said.append(f"{stage}trains in {line['precision']}: this CPU has no instructions for {line['asked']}")
+    if line["taken"] and line["taken"][0] < line["taken"][1] and not line["step"]:
+        said.append(f"{stage}starts with {line['taken'][0]} of {line['taken'][1]} tensors; the others are fresh")
+    return "\n".join(said)
 
 
 def _list(as_json: bool) -> None:

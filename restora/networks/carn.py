@@ -129,6 +129,13 @@ class CARN(nn.Module):
         y = x + y if self.global_residual else y
         return self.add_mean(self.exit(self.upsample(y, scale)))
 
+    def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of all scales as one of this scale, to begin training with."""
+        if len(self.spec.scales) > 1:
+            return dict(state)
+        (scale,) = self.spec.scales
+        return {key.replace(f"upsample.up{scale}.", "upsample.up."): value for key, value in state.items()}
+
 
 def count_modules(state: Mapping[str, Tensor], pattern: str) -> int:
     """How many of `pattern.format(1)`, `pattern.format(2)`, ... are in the state dict, without a gap."""

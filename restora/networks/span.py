@@ -129,6 +129,18 @@ class SPAN(nn.Module):
         net.load_state_dict(net.convert_state(self.state_dict()))
         return net.to(next(self.parameters()).device).train(self.training)
 
+    def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of a multiple of this scale as one to begin training with: its result, reduced by averaging."""
+        key, own, parts = "upsampler.0", self.config["scale"], dict(state)
+        rows = state[f"{key}.weight"].shape[0]
+        times, left = divmod(math.isqrt(rows // 3), own)
+        if left or times < 2:
+            return parts
+        for name in (f"{key}.weight", f"{key}.bias"):
+            split = state[name].reshape(3, own, times, own, times, *state[name].shape[1:])
+            parts[name] = split.mean(dim=(2, 4)).flatten(0, 2)
+        return parts
+
     def convert_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Folds the expanded convolutions of a published state dict if this network has none.
 

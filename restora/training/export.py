@@ -161,7 +161,7 @@ def _entries(trainer: Trainer, net: nn.Module, scores: Scores) -> list[zoo.Score
 
 def _hardware(trainer: Trainer) -> str:
     if trainer.device.type == "cpu":
-        return f"{trainer.threads} CPU thread(s), {platform.machine()}"
+        return f"{trainer.threads} CPU thread(s), {platform.machine()}, {trainer.precision}"
     return torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else str(trainer.device)
 
 

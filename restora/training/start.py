@@ -14,7 +14,9 @@ from restora.errors import RecipeError, RestoraError
 
 def take_over(net: nn.Module, state: Mapping[str, Tensor], reinitialise: Sequence[str] = ()) -> int:
     """Copies the tensors of equal name and shape, but for those whose name begins with one of `reinitialise`; returns how
-    many."""
+    many. A network that can make more of another's weights has a method `start_from(state)` that is asked first."""
+    if (adapted := getattr(net, "start_from", None)) is not None:
+        state = adapted(state)
     own, skip = net.state_dict(), tuple(reinitialise)
     taken = {
         k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not (skip and k.startswith(skip))

@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from restora import networks
+from restora.engine.device import cpu_has_bf16
 from restora.engine.process import keep_freed_memory, set_threads
 from restora.errors import RecipeError
 from restora.training import optimisers, procedures, state
@@ -48,7 +49,7 @@ class Trainer:
         validation: a folder of others; None trains without measuring (the last weights count as the best).
         folder: parent of the run's folder, where runs that it starts from are looked for too.
         threads: CPU threads; None means all cores. device: where the network runs, or the plumbing of several processes.
-        report: called with a dictionary for every line of progress; its ``event`` is ``progress`` (every half second),
+        report: called with a dictionary for every line of progress; its ``event`` is ``start``, ``progress`` (every half second),
             ``train`` and ``validation`` (as in the log), or ``recovered``.
         tensorboard: also write scalars for TensorBoard into the folder.
         cache: where decoded photographs are kept; `.photographs` beside the run's folder by default.
@@ -76,6 +77,10 @@ class Trainer:
         self.recipe = recipe
         self.processes = Processes(device) if isinstance(device, str) else device
         self.device = self.processes.device
+        self.precision = recipe.precision
+        if recipe.precision == "bf16" and self.device.type == "cpu" and not cpu_has_bf16():
+            self.precision = "float32"  # a CPU without instructions for it computes bf16 ten times as slowly
+        self.taken: tuple[int, int] | None = None  # tensors that come from `network.init_from`, of how many
         self.folder = Path(folder) / recipe.name
         self.step, self.seconds, self.best, self.best_step = 0, 0.0, -math.inf, 0
         self.lr_factor, self.tries = 1.0, 0
@@ -116,7 +121,9 @@ class Trainer:
             return
         net = self.procedure.modules()[self.procedure.exported]
         given = find_weights(source, runs)
-        if not take_over(net, given, self.recipe.network.reinitialise):
+        fitting = take_over(net, given, self.recipe.network.reinitialise)
+        self.taken = fitting, len(net.state_dict())
+        if not fitting:
             raise RecipeError(
                 f"No tensor of '{source}' has a name and shape that {self.recipe.network.variant} has too."
             )
@@ -166,9 +173,9 @@ class Trainer:
         self._thaws = sorted({steps for steps in self.recipe.network.freeze.values() if steps})
         self._learning: tuple[str, int] | None = None
         self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.recipe.precision == "fp16" and self.device.type == "cuda"
+            self.device.type, enabled=self.precision == "fp16" and self.device.type == "cuda"
         )
-        self._autocast = _TYPES.get(self.recipe.precision)
+        self._autocast = _TYPES.get(self.precision)
 
     def _frozen(self, name: str, step: int) -> bool:
         for prefix, until in self.recipe.network.freeze.items():
@@ -418,6 +425,8 @@ class Trainer:
             text = yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
             (self.folder / "recipe.yaml").write_text(text, encoding="utf-8")
             self.journal.open(self.step if latest.exists() else None)
+            facts = {"precision": self.precision, "asked": self.recipe.precision, "taken": self.taken}
+            self.journal.report({"event": "start", "step": self.step, "steps": self.recipe.steps, **facts})
         self.processes.wait()
         if not latest.exists():
             self._save()  # a good state to go back to, from the first step on

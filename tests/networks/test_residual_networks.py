@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from restora import engine, networks
 from restora.errors import UsageError
+from restora.training.start import take_over
 
 COUNTS = {
     "edsr_baseline_x2": 1_369_859,
@@ -320,3 +321,13 @@ def test_a_deep_plain_stack_begins_with_a_signal() -> None:
     with torch.no_grad():
         before_last = net.body[:-1](x)
     assert 0.1 < float(before_last.std()) < 3
+
+
+def test_carn_of_one_scale_starts_from_the_network_of_all() -> None:
+    torch.manual_seed(0)
+    small = {"channels": 8, "blocks": 1}
+    every, one = networks.create("carn_m", **small).eval(), networks.create("carn_m_x4", **small).eval()
+    assert take_over(one, every.state_dict()) == len(one.state_dict())
+    x = torch.rand(1, 3, 7, 9)
+    with torch.no_grad():
+        assert torch.equal(one(x), every(x, scale=4))

@@ -6,9 +6,11 @@ import importlib.util
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from restora import networks
 from restora.networks.span import SPAN
+from restora.training.start import take_over
 
 
 @pytest.fixture
@@ -21,6 +23,15 @@ def test_folding_changes_nothing(expanded: SPAN) -> None:
     x = torch.rand(2, 3, 13, 17)
     with torch.no_grad():
         assert torch.allclose(expanded.fold()(x), expanded(x), atol=1e-5)
+
+
+def test_training_starts_from_a_larger_scale_reduced() -> None:
+    torch.manual_seed(0)
+    large, small = (SPAN(scale=s, channels=8, blocks=2).eval() for s in (4, 2))
+    assert take_over(small, large.state_dict()) == len(large.state_dict())
+    x = torch.rand(1, 3, 9, 11)
+    with torch.no_grad():
+        assert torch.allclose(small(x), F.avg_pool2d(large(x), 2), atol=1e-4)
 
 
 def test_every_factor_is_trained(expanded: SPAN) -> None:

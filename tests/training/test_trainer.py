@@ -21,6 +21,7 @@ from PIL import Image
 
 import restora
 from restora import training, zoo
+from restora.cli import train as train_command
 from restora.errors import RecipeError
 from restora.training import procedures, state
 from tests.training.conftest import TINY
@@ -240,7 +241,8 @@ def test_other_phases_weights_do_not_move(tiny: Make, two_phase: dict[str, Any])
         tiny(**two_phase, optimiser={"phases": {"criticc": {"lr": 1}}})
 
 
-def test_bf16_trains_and_keeps_its_weights_in_float32(tiny: Make) -> None:
+def test_bf16_trains_and_keeps_its_weights_in_float32(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restora.training.trainer.cpu_has_bf16", lambda: True)
     trainer = tiny(precision="bf16", network={"variant": "carn_m_x2", "config": {"channels": 8, "blocks": 1}}, steps=4)
     kinds = []
     trainer.net.exit.register_forward_hook(lambda m, i, o: kinds.append(o.dtype))
@@ -248,6 +250,20 @@ def test_bf16_trains_and_keeps_its_weights_in_float32(tiny: Make) -> None:
     trainer.run()
     assert torch.bfloat16 in kinds and {p.dtype for p in trainer.net.parameters()} == {torch.float32}
     assert trainer.validate().mean != before and np.isfinite(trainer.validate().mean)
+
+
+def test_a_cpu_without_bf16_trains_in_float32_and_says_so(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restora.training.trainer.cpu_has_bf16", lambda: False)
+    lines: list[dict[str, Any]] = []
+    trainer = tiny(precision="bf16", steps=2)
+    trainer.journal.report = lines.append
+    kinds = []
+    trainer.net.last_part.register_forward_hook(lambda m, i, o: kinds.append(o.dtype))
+    trainer.run()
+    assert set(kinds) == {torch.float32}
+    assert (lines[0]["event"], lines[0]["precision"], lines[0]["asked"]) == ("start", "float32", "bf16")
+    assert train_command._text(lines[0]) == "trains in float32: this CPU has no instructions for bf16"
+    assert train_command._text({**lines[0], "asked": "float32"}) == ""
 
 
 def test_several_outputs_and_a_noise_estimate(tiny: Make) -> None:
@@ -333,6 +349,10 @@ def test_a_run_starts_from_another(tiny: Make, tmp_path: Path) -> None:
     tiny().run()
     network = {"variant": "fsrcnn_s_x3", "init_from": "tiny", "reinitialise": ["last_part"]}
     heir = tiny(name="heir", network=network, task={"kind": "sr", "scale": 3}, data={"patch": 12, "batch": 2})
+    fitting, there = len(heir.net.state_dict()) - 2, len(heir.net.state_dict())
+    assert heir.taken == (fitting, there)
+    line = {"event": "start", "step": 0, "steps": 2, "precision": "float32", "asked": "float32", "taken": heir.taken}
+    assert train_command._text(line) == f"starts with {fitting} of {there} tensors; the others are fresh"
     parent = torch.load(tmp_path / "tiny" / "best.pt", weights_only=True)["params_ema"]
     assert torch.equal(heir.net.first_part[0].weight, parent["first_part.0.weight"])
     assert not torch.equal(heir.net.last_part.weight, parent["last_part.weight"])
