@@ -184,6 +184,12 @@ def test_wrong_names_are_refused(how: dict[str, str], sentence: str) -> None:
         choose_way(NetworkOperator(Small()), Settings("cpu", **how), CPU, np.uint8)
 
 
+def test_openvino_does_not_take_float32_for_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "cpu_has_bf16", lambda: False)
+    with pytest.raises(UsageError, match="no bf16 on this CPU"):
+        selection.check_settings(Settings("cpu", "bf16", backend="openvino"))
+
+
 def test_what_is_not_installed_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for how in ({"precision": "int8"}, {"backend": "onnxruntime"}):

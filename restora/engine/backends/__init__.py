@@ -54,6 +54,8 @@ def check(backend: str, precision: str, device: torch.device) -> None:
         )
     if backend in ("openvino", "onnxruntime") and device.type != "cpu":
         raise UsageError(f"The backend {backend} runs on the CPU here; add --device cpu, or leave it to torch.")
+    if backend == "openvino" and precision == "bf16" and not cpu_has_bf16():  # it would quietly take float32
+        raise UsageError("OpenVINO has no bf16 on this CPU, which lacks the instructions; use --precision float32.")
     if not installed(backend):
         raise MissingExtra(_MISSING[backend])
     if precision == "int8":
