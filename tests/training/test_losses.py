@@ -54,6 +54,7 @@ def constant(value: float, size: int = 16) -> torch.Tensor:
         ({"kind": "psnr"}, -20.0),
         ({"kind": "edge"}, 1e-3),  # the Laplacian of a constant is 0
         ({"kind": "sobel"}, 0.0),
+        ({"kind": "grid"}, 0.0),
         ({"kind": "frequency"}, 0.5 * 0.1),  # only the constant term differs: 0.1 * 256 pixels, over 2 * 256 values
         ({"kind": "frequency", "form": "magnitude"}, 0.1),
         ({"kind": "frequency", "norm": "ortho"}, 0.05 / 16),
@@ -164,7 +165,7 @@ def test_equal_pictures_are_the_minimum_and_its_gradient_is_finite(kind: str) ->
     value = loss(same, x)
     value.backward()
     assert torch.isfinite(same.grad).all()
-    if kind != "tv":
+    if kind not in ("tv", "grid"):  # which judge the output alone
         assert value < loss(y, x)
     assert value.shape == ()
 
@@ -199,6 +200,22 @@ def test_a_masked_mean_is_over_what_is_judged() -> None:
 def test_shapes_must_agree(kind: str) -> None:
     with pytest.raises(UsageError, match="one shape"):
         build_loss({"kind": kind})(torch.zeros(1, 3, 12, 12), torch.zeros(1, 3, 24, 24))
+
+
+def test_a_grid_is_told_from_texture_and_from_what_the_input_determines() -> None:
+    flat, x = constant(0.5, 96), torch.arange(96, dtype=torch.float64)
+    cell = torch.zeros(4, 4, dtype=torch.float64)
+    cell[::2, ::2] = 0.1
+    texture = 0.1 * (torch.rand(flat.shape, generator=torch.Generator().manual_seed(0)) - 0.5)
+    loss = build_loss({"kind": "grid"})
+    drawn = float(loss(flat + cell.repeat(24, 24), flat))
+    assert drawn > 0.02
+    assert float(loss(flat + texture, flat)) < drawn / 8
+    assert (
+        float(loss(flat + 0.1 * torch.sin(x * 2 * math.pi / 9), flat)) < drawn / 20
+    )  # longer than two pixels of the input
+    with pytest.raises(UsageError, match="7x7"):
+        loss(torch.zeros(1, 3, 7, 7), torch.zeros(1, 3, 7, 7))
 
 
 def test_ssim_needs_its_window() -> None:

@@ -26,7 +26,7 @@ from restora.training.losses.features import (
 )
 from restora.training.losses.multiscale import MultiScale
 from restora.training.losses.pixel import L1, L2, PSNR, Charbonnier, SmoothL1
-from restora.training.losses.structure import SSIM, Edge, Frequency, Sobel, TotalVariation, laplacian, ssim_map
+from restora.training.losses.structure import SSIM, Edge, Frequency, Grid, Sobel, TotalVariation, laplacian, ssim_map
 
 __all__ = [
     "DISTS",
@@ -39,6 +39,7 @@ __all__ = [
     "Charbonnier",
     "Edge",
     "Frequency",
+    "Grid",
     "Loss",
     "MultiScale",
     "Options",
@@ -63,7 +64,7 @@ _KINDS: dict[str, type[Loss]] = {
     kind.name: kind
     for kind in (
         *(L1, L2, SmoothL1, Charbonnier, PSNR),
-        *(SSIM, Edge, Sobel, Frequency, TotalVariation, MultiScale),
+        *(SSIM, Edge, Sobel, Grid, Frequency, TotalVariation, MultiScale),
         *(VGG, Style, LPIPS, DISTS),
     )
 }

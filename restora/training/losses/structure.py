@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -130,6 +131,38 @@ class Sobel(base.Loss):
         along, across = torch.tensor([-0.5, 0.0, 0.5]), torch.tensor([0.25, 0.5, 0.25])
         gradients = [filtered(difference, across, along), filtered(difference, along, across)]
         return base.mean(torch.stack(gradients).abs().mean(dim=0), mask)
+
+
+class Grid(base.Loss):
+    """The part of the output's fine detail that repeats every `period` pixels: `mean |m - mean m|`, where `m` is the mean of `y`
+    less its Gaussian blur over pixels that are whole periods apart, within windows that overlap by half. The target only lends
+    its values where a mask is 0.
+
+    An input that is `period` times smaller holds nothing that could determine such a pattern. Networks draw it nevertheless when
+    losses on features or an adversary ask for texture: one that depends on the place within a stride alone is the cheapest.
+    Texture that does not repeat averages out and stays free. No source has this loss; it is our own.
+    """
+
+    name = "grid"
+
+    class Options(base.Options):
+        period: int = Field(4, ge=2, description="in pixels of the output: the scale factor")
+        window: int = Field(48, ge=4, description="side of a window in pixels; at least two periods are looked at")
+        sigma: float = Field(1.0, gt=0, description="of the blur that fine detail is what lies above of, in pixels")
+
+    def compare(self, output: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        period, reach = self.options.period, math.ceil(3 * self.options.sigma)
+        height, width = (n // period * period for n in output.shape[-2:])
+        if min(height, width) < max(2 * period, reach + 1):
+            raise UsageError(
+                f"A pattern of {period} pixels needs larger pictures than {output.shape[-1]}x{output.shape[-2]}."
+            )
+        weights = window(2 * reach + 1, self.options.sigma)
+        fine = output - filtered(F.pad(output, 4 * (reach,), mode="reflect"), weights, weights)
+        parts = F.pixel_unshuffle(fine[..., :height, :width], period)  # B x C*period^2 x cells
+        side = min(max(2, self.options.window // period), *parts.shape[-2:])
+        means = F.avg_pool2d(parts, side, stride=max(1, side // 2)).unflatten(1, (-1, period**2))
+        return (means - means.mean(dim=2, keepdim=True)).abs().mean()
 
 
 class Frequency(base.Loss):
