@@ -146,7 +146,7 @@ class Grid(base.Loss):
     name = "grid"
 
     class Options(base.Options):
-        period: int = Field(4, ge=2, description="in pixels of the output: the scale factor")
+        period: int = Field(4, ge=2, description="in pixels of the output: the scale factor, or the largest stride")
         window: int = Field(48, ge=4, description="side of a window in pixels; at least two periods are looked at")
         sigma: float = Field(1.0, gt=0, description="of the blur that fine detail is what lies above of, in pixels")
 
