@@ -254,7 +254,8 @@ def real(where: Where) -> Iterator[Row]:
             results += [one(low, scale=scale).array for one in (model, *rivals)]
             scores.append([evaluation.psnr(r, truth, protocol="sr-y", scale=scale) for r in results])
         before, plain, ours, *others = np.mean(scores, axis=0)
-        reference = f"{others[0]:.2f} (RealESRGAN-general-x4v3, measured here)" if others else "RealESRGAN-general-x4v3"
+        known = "RealESRGAN-general-x4v3" if scale == 4 else "-"
+        reference = f"{others[0]:.2f} ({known}, measured here)" if others else known
         yield Row(name, what, "sr-y/1", f"BSD100 ({len(scores)}, {folder_sha256(folder)[:10]})", plain + 1, ours, before,
                   ("bicubic", plain), reference, note="seams, drift and sharpness on real pictures: fidelity.py and the sheets")  # fmt: skip
 

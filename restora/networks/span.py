@@ -131,14 +131,13 @@ class SPAN(nn.Module):
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict of a multiple of this scale as one to begin training with: its result, reduced by averaging."""
-        key, own, parts = "upsampler.0", self.config["scale"], dict(state)
-        rows = state[f"{key}.weight"].shape[0]
-        times, left = divmod(math.isqrt(rows // 3), own)
-        if left or times < 2:
-            return parts
-        for name in (f"{key}.weight", f"{key}.bias"):
-            split = state[name].reshape(3, own, times, own, times, *state[name].shape[1:])
-            parts[name] = split.mean(dim=(2, 4)).flatten(0, 2)
+        own, parts = self.config["scale"], dict(state)
+        for name in ("upsampler.0.weight", "upsampler.0.bias"):
+            rows = parts[name].shape[0] if name in parts else 0  # none in another family's weights
+            times = math.isqrt(rows // 3) // own
+            if times > 1 and rows == 3 * (own * times) ** 2:
+                split = parts[name].reshape(3, own, times, own, times, *parts[name].shape[1:])
+                parts[name] = split.mean(dim=(2, 4)).flatten(0, 2)
         return parts
 
     def convert_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

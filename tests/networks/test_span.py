@@ -32,6 +32,9 @@ def test_training_starts_from_a_larger_scale_reduced() -> None:
     x = torch.rand(1, 3, 9, 11)
     with torch.no_grad():
         assert torch.allclose(small(x), F.avg_pool2d(large(x), 2), atol=1e-4)
+    assert take_over(small, networks.create("carn_m_x2", channels=8, blocks=1).state_dict()) == 0
+    three = SPAN(scale=3, channels=8, blocks=2)
+    assert take_over(three, large.state_dict()) == len(large.state_dict()) - 2  # not a multiple: its end stays fresh
 
 
 def test_every_factor_is_trained(expanded: SPAN) -> None:
