@@ -26,7 +26,8 @@ _TASKS = {
 }
 AUTO = "auto"  # the task that chooses the others
 _BEST_CLASSICAL = "block_matching"  # the default where no trained denoiser is installed
-_WITHOUT_CARD: dict[str, Callable[[Settings], Restorer]] = {
+_NAMES: dict[str, Callable[[Settings], Restorer]] = {
+    "upscale": lambda settings: _from_cards(zoo.default_models("super-resolution"), settings),
     "bicubic": Bicubic,
     "zssr": ZeroShot,
     **{name: functools.partial(ClassicalDenoiser, name) for name in CLASSICAL},
@@ -49,9 +50,10 @@ def load(
     """A restorer by name.
 
     Args:
-        model: a name of `restora.list_models()` (``fsrcnn_x4.restora``), a bare variant (``fsrcnn_x4``), a family
-            (``fsrcnn``: all its scales), ``bicubic``, ``zssr``, or the path of a checkpoint, which is identified from its
-            content; ``variant=path`` says what it is. None takes the default of `task`.
+        model: a name of `restora.list_models()` (``fsrcnn_x4.restora``), a bare variant (``fsrcnn_x4``), a family or series
+            (``fsrcnn``, ``realsr``: all its scales), ``upscale`` (the best for each scale), ``bicubic``, ``zssr``, or the path of
+            a checkpoint, which is identified from its content; ``variant=path`` says what it is. None takes the default of
+            `task`.
         task: ``auto``, ``upscale``, ``denoise``, ``deblur``, ``dejpeg`` or ``deconvolve``; only needed when `model` is None. For
             ``deconvolve``, `model` may also be a method's name, and `load("deconvolve", method="gddec")` is the same.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``. precision: ``auto``, ``float32``, ``bf16``, ``fp16``, ``int8``.
@@ -86,8 +88,8 @@ def load(
     if task != "dejpeg":  # the only task that gives a network made for another one a control more
         task = None
     name = str(model)
-    if name in _WITHOUT_CARD:
-        return _WITHOUT_CARD[name](settings)
+    if name in _NAMES:
+        return _NAMES[name](settings)
     if isinstance(model, Path) or ("=" not in name and zoo.looks_like_path(name)) or Path(name).is_file():
         return _from_file(Path(model), settings, scale, task=task)
     variant, equals, path = name.partition("=")
@@ -110,8 +112,13 @@ def restore(
 
 
 def _family(name: str) -> list[zoo.Card]:
-    """The cards of a family called `name` (or `name.tag`), the one with the largest scale last, unless a variant is called so."""
-    members = [c for c in zoo.list_models() if name in (c.family, f"{c.family}.{c.tag}") and c.variant != name]
+    """The cards of a family called `name` (or `name.tag`), or of a model for several scales called so, the one with the largest
+    scale last, unless a variant is called so."""
+    members = [
+        c
+        for c in zoo.list_models()
+        if name in (c.family, f"{c.family}.{c.tag}", c.series, c.series.partition(".")[0]) and c.variant != name
+    ]
     tagged = [c for c in members if c.tag == "restora"] or members
     tagged.sort(key=lambda c: not c.name.startswith(c.family))  # not one that is named after its use
     return sorted(zoo.siblings(tagged[0]), key=lambda c: max(c.scales)) if tagged else []

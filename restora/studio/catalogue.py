@@ -39,7 +39,7 @@ TASKS: dict[str, tuple[str, str, str]] = {
 _LOADED = 3  # restorers that are kept
 _RECHECK = 5.0  # seconds after which it is looked whether a model was installed: reading the cards takes a while
 _SPEEDS = 7  # measurements of a model that are kept
-_FORMAT = 2  # of the kept descriptions
+_FORMAT = 3  # of the kept descriptions
 _METHOD_ADVICE = "For a blur whose kernel is known"
 _CLASSICAL = {
     "dct": ("DCT denoiser", "Without weights: thresholds local cosine transforms. A good plain denoiser."),
@@ -231,6 +231,7 @@ def _describe_all() -> list[dict[str, Any]]:
 
     task_of = {of_cards: name for name, (of_cards, _, _) in TASKS.items()}
     found = [_of_card(card, task_of[card.task]) for card in zoo.list_models() if card.task in task_of]
+    found += _enlargers()
     found.append(
         _entry("bicubic", "Bicubic", "upscale", "The plain baseline that every model has to beat.", [1, 2, 3, 4, 8])
         | {"controls": _base_controls(UpscaleControls, scale=4)}
@@ -277,9 +278,30 @@ def _of_card(card: Any, task: str) -> dict[str, Any]:
         "parameters": card.parameters,
         "bundled": card.bundled,
         "installed": _installed(card),
-        "default": card.name == zoo.default_model(card.task).name,
+        "default": task != "upscale" and card.name == zoo.default_model(card.task).name,
         "controls": list({c["name"]: c for c in controls[::-1]}.values())[::-1],
     }
+
+
+def _enlargers() -> list[dict[str, Any]]:
+    """What `restora upscale` takes unasked, which are several models, each for its scales."""
+    from restora import zoo
+    from restora.restorers.upscale import UpscaleControls
+
+    try:
+        cards = [card for card in zoo.default_models("super-resolution") if _installed(card)]
+    except UnknownModel:
+        return []
+    best = {scale: card for card in cards for scale in card.scales}
+    used = list({card.name: card for card in best.values()}.values())
+    advice = "The default: " + ", ".join(f"{best[scale].stem} for x{scale}" for scale in sorted(best)) + "."
+    entry = _entry("upscale", "The best for each scale", "upscale", advice, sorted(best)) | {
+        "limits": " ".join(dict.fromkeys(f"{card.limits}." for card in used if card.limits)),
+        "parameters": sum(card.parameters for card in used),
+        "controls": _base_controls(UpscaleControls, scale=4),
+        "default": True,
+    }
+    return [entry] if best else []
 
 
 def _spec(variant: str) -> Any:

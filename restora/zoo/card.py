@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from restora.errors import WeightsError
 from restora.io import atomic_path
+
+_SCALE_PART = re.compile(r"_x\d+(?=\.|$)")
 
 
 class _Part(BaseModel):
@@ -96,6 +99,11 @@ class Card(_Part):
     def stem(self) -> str:
         """What stands before it: the variant, or the name that a configuration of its own was given."""
         return self.name.split(".", 1)[0]
+
+    @property
+    def series(self) -> str:
+        """The name without its scale, which weights for several scales have in common: ``realsr.restora``."""
+        return _SCALE_PART.sub("", self.name)
 
 
 def read_card(path: Path) -> Card:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _HERE = Path(__file__).parent
-_SCALE_PART = re.compile(r"_x\d+(?=\.|$)")
 _EXTENSIONS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param", ".mat")
 
 
@@ -84,7 +83,7 @@ def find(name: str) -> Card:
 def siblings(card: Card) -> list[Card]:
     """The cards of the same weights for other scales, the card itself included: their names differ in ``_x4`` alone."""
     alike = [c for c in cards().values() if c.family == card.family and c.task == card.task]
-    return [c for c in alike if _SCALE_PART.sub("", c.name) == _SCALE_PART.sub("", card.name)]
+    return [c for c in alike if c.series == card.series]
 
 
 def default_models(task: str) -> list[Card]:

@@ -105,6 +105,10 @@ def test_any_scale_is_made_and_said(name: str, scale: float, size: tuple[int, in
 def test_a_named_variant_is_used_alone_and_a_family_completes_itself() -> None:
     assert restora.load("fsrcnn_x4").scales == [4]
     assert restora.load("fsrcnn").scales == [2, 3, 4]
+    assert (
+        restora.load("realsr").scales == restora.load("realsr.restora").scales == [2, 4]
+    )  # of the family SPAN, as span_x4 is
+    assert restora.load("span").scales == [4]
     assert restora.load(task="upscale").scale == 4
 
 

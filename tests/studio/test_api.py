@@ -21,7 +21,6 @@ pytest.importorskip("httpx", reason="httpx, which the test client needs, is not 
 
 from fastapi.testclient import TestClient
 
-from restora import zoo
 from restora.studio.app import create_app
 from restora.studio.settings import StudioSettings
 from tests.conftest import make_photo
@@ -58,7 +57,9 @@ def test_every_task_has_a_default_that_is_listed(client: TestClient) -> None:
     assert list(tasks) == ["upscale", "denoise", "deblur", "dejpeg", "deconvolve"]
     for task in tasks.values():
         assert task["model"] is None or models[task["model"]]["task"] == task["name"]
-    assert tasks["upscale"]["model"] == zoo.default_model("super-resolution").name and tasks["denoise"]["model"]
+    assert tasks["upscale"]["model"] == "upscale" and tasks["denoise"]["model"]
+    assert [m["name"] for m in models.values() if m["task"] == "upscale" and m["default"]] == ["upscale"]
+    assert models["upscale"]["scales"] == [2, 3, 4] and "span_x4 for x4" in models["upscale"]["advice"]
 
 
 def test_models_describe_their_controls(client: TestClient) -> None:
