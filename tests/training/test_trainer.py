@@ -389,6 +389,12 @@ def test_stages_begin_where_the_one_before_ended(photos: Path, tmp_path: Path) -
         training.train(training.parse_recipe(STAGED), photos, photos, tmp_path, threads=1)
 
 
+def test_a_stage_with_another_network_is_refused(tiny: Make) -> None:
+    first, other = tiny(), tiny(name="stranger", network={"variant": "carn_m"}, data={"patch": 8, "batch": 1})
+    with pytest.raises(RecipeError, match="No tensor of the stage before"):
+        other.inherit({"net": first.net.state_dict()})
+
+
 def test_stages_are_resumed_where_they_stopped(photos: Path, tmp_path: Path) -> None:
     recipe = training.parse_recipe(STAGED)
     training.train(recipe, photos, photos, tmp_path / "calm", threads=1)

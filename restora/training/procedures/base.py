@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from restora.degradation import resize
+from restora.errors import RecipeError
 from restora.training.batch import Batch
 from restora.training.criterion import Criterion
 
@@ -124,12 +125,21 @@ class Procedure(abc.ABC):
 
     def inherit(self, before: dict[str, dict[str, Tensor]]) -> None:
         """Starts from the stage before: `before` holds its modules' state dicts, the averaged weights where there are some.
-        By default every module takes the tensors of equal name and shape from its namesake."""
+        By default every module takes the tensors of equal name and shape from its namesake.
+
+        Raises:
+            RecipeError: none of the network's tensors fits: the stages have different networks.
+        """
         from restora.training.start import take_over
 
         for name, module in self.modules().items():
-            if name in before:
-                take_over(module, before[name], self.recipe.network.reinitialise)
+            if name not in before:
+                continue
+            if not take_over(module, before[name], self.recipe.network.reinitialise) and name == self.exported:
+                raise RecipeError(
+                    f"No tensor of the stage before has a name and shape that {self.recipe.network.variant} has too; a stage "
+                    "goes on with the network of the one before."
+                )
 
     def cases(self) -> list[Case]:
         """The settings that a validation measures in."""
