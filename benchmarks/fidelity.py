@@ -1,6 +1,6 @@
 """Fidelity of every bundled model: mean colour, flat areas, text, odd sizes, seams at tile borders.
 
-    python benchmarks/fidelity.py ../data/train/validation [--only drunet] [--limit 3] [--side 256]
+    python benchmarks/fidelity.py ../data/train/validation [--only drunet] [--precision bf16] [--limit 3] [--side 256]
 
 For each model: the largest change of a channel's mean on photographs and on hard pictures (`evaluation.fidelity`), the largest pattern
 in flat ones, what tiles change against the whole, and how much of the fine detail of restored photographs repeats every 8 pixels, beside
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--limit", type=int, default=10)
     parser.add_argument("--side", type=int, default=192, help="of the middle part of a photograph")
+    parser.add_argument("--precision", default="auto", help="float32, bf16, int8")
     parser.add_argument("--threads", type=int)
     chosen = parser.parse_args()
     if chosen.threads:
@@ -51,7 +52,7 @@ def main() -> None:
     for card in zoo.list_models(bundled=True):
         if chosen.only not in card.name:
             continue
-        restorer = restora.load(card.name)
+        restorer = restora.load(card.name, precision=chosen.precision)
         given = fidelity.settings_of(restorer)
         real = [fidelity.examine(restorer, p.stem, x, **given) for p, x in zip(files, photographs, strict=True)]
         hard = [fidelity.examine(restorer, name, x, **given) for name, x in fidelity.hard_pictures().items()]
