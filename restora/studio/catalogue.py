@@ -278,7 +278,7 @@ def _of_card(card: Any, task: str) -> dict[str, Any]:
         "parameters": card.parameters,
         "bundled": card.bundled,
         "installed": _installed(card),
-        "default": task != "upscale" and card.name == zoo.default_model(card.task).name,
+        "default": card.default and task != "upscale",
         "controls": list({c["name"]: c for c in controls[::-1]}.values())[::-1],
     }
 

@@ -59,6 +59,7 @@ def test_every_task_has_a_default_that_is_listed(client: TestClient) -> None:
         assert task["model"] is None or models[task["model"]]["task"] == task["name"]
     assert tasks["upscale"]["model"] == "upscale" and tasks["denoise"]["model"]
     assert [m["name"] for m in models.values() if m["task"] == "upscale" and m["default"]] == ["upscale"]
+    assert tasks["deconvolve"]["model"] == "auto"
     assert models["upscale"]["scales"] == [2, 3, 4] and "span_x4 for x4" in models["upscale"]["advice"]
 
 
