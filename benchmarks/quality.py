@@ -3,9 +3,9 @@
 Each model restores photographs that were degraded for its task: made smaller by MATLAB's bicubic, or given noise (its control's
 default, else 25 of 255), or JPEG artefacts (quality 40), or motion of 11 pixels; other models get them as they are. For each backend and precision: the
 PSNR of the difference from float32 in torch (least and mean over the pictures, before rounding), and by how much the PSNR against the
-original changes.
+original changes. Networks that are told a kernel are left out.
 
-    python benchmarks/quality.py [--photos FOLDER] [--count 10] [--side 256] [--only NAME ...] [--threads 2] [CHECKPOINT ...]
+    python benchmarks/quality.py [--photos FOLDER] [--count 10] [--side 256] [--only NAME ...] [--threads 2] [--emulated] [CHECKPOINT ...]
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def operators(names: list[str], only: list[str]) -> dict[str, object]:
     found = {}
     for card in zoo.list_models():
         net = zoo.load_network(card)
+        if net.spec.task == "deconvolve":  # needs a kernel
+            continue
         for scale in net.spec.scales:
             found[card.name + (f" x{scale}" if len(net.spec.scales) > 1 else "")] = NetworkOperator(net, scale)
     for name in names:
@@ -63,7 +65,7 @@ def rows(name: str, operator: object, chosen: argparse.Namespace) -> list[str]:
     """The lines of a model: one for each backend and precision but float32 in torch."""
     from dataclasses import replace
 
-    from restora.engine import Settings, backends, cpu_has_bf16, run
+    from restora.engine import Settings, backends, run
     from restora.engine.photographs import crops
     from restora.errors import RestoraError
 
@@ -81,10 +83,11 @@ def rows(name: str, operator: object, chosen: argparse.Namespace) -> list[str]:
     plain = restored("torch", "float32")
     score = np.mean([psnr(a, b) for a, b in zip(plain, original, strict=True)])
     lines = []
-    for backend, precision in backends.candidates(torch.device("cpu")):
+    ways = backends.candidates(torch.device("cpu"))
+    if chosen.emulated and ("torch", "bf16") not in ways:
+        ways = [("torch", "bf16"), *ways]
+    for backend, precision in ways:
         if backend == "compile" or (backend, precision) == ("torch", "float32"):
-            continue
-        if precision == "bf16" and not cpu_has_bf16():
             continue
         try:
             results = restored(backend, precision)
@@ -108,6 +111,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--side", type=int, default=240)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument(
+        "--emulated", action="store_true", help="also torch's bf16 on a CPU without instructions for it; slow"
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     chosen = parser.parse_args()
 

@@ -265,7 +265,6 @@ def _entry(name: str, title: str, task: str, advice: str, scales: list[int]) -> 
 
 
 def _of_card(card: Any, task: str) -> dict[str, Any]:
-    from restora import zoo
     from restora.restorers.enhance import DejpegControls, EnhanceControls
     from restora.restorers.upscale import UpscaleControls
 
