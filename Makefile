@@ -9,9 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
 
-# Two processes, each with the whole files that it was given: fixtures of a module are made once.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow"
 
 # Checks that take longer than a minute; those on benchmark pictures need RESTORA_DATA=/folder/with/bench/and/weights.
 test-slow: $(VENV)/.dev

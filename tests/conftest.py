@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# two processes of one thread each, or one of two (`make test`)
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 
 @pytest.fixture(autouse=True)
