@@ -1,9 +1,9 @@
 """What a precision costs in quality, over all models that are installed (and checkpoints that are given).
 
 Each model restores photographs that were degraded for its task: made smaller by MATLAB's bicubic, or given noise (its control's
-default, else 25 of 255), or JPEG artefacts (quality 40), or motion of 11 pixels; other models get them as they are. For each backend and precision: the
-PSNR of the difference from float32 in torch (least and mean over the pictures, before rounding), and by how much the PSNR against the
-original changes. Networks that are told a kernel are left out.
+default, else 25 of 255), or JPEG artefacts (quality 40), or motion of 11 pixels (with noise of 3 of 255 where the network is told the
+kernel); other models get them as they are. For each backend and precision: the PSNR of the difference from float32 in torch (least and
+mean over the pictures, before rounding), and by how much the PSNR against the original changes.
 
     python benchmarks/quality.py [--photos FOLDER] [--count 10] [--side 256] [--only NAME ...] [--threads 2] [--emulated] [CHECKPOINT ...]
 """
@@ -19,13 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+KNOWN_BLUR, KNOWN_SIGMA = (11, 40.0), 3.0  # length and angle of the motion, and noise, that networks are told
+
 
 def degraded(x: Tensor, operator: object, task: str, number: int) -> Tensor:
     """What the model is given for a photograph `1 x 3 x H x W`, in whole grey levels of 8 bits."""
     from restora.degradation import Jpeg, kernels, resize
     from restora.degradation.convolution import convolve
 
-    if operator.scale > 1:
+    if task == "deconvolve":
+        x = convolve(x, kernels.motion(*KNOWN_BLUR), "replicate")
+        x = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(number)) * KNOWN_SIGMA / 255
+    elif operator.scale > 1:
         x = resize(x, 1 / operator.scale)
     elif task == "denoise":
         sigma = float(operator.controls.get("sigma") or 25)
@@ -42,26 +47,28 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
-def operators(names: list[str], only: list[str]) -> dict[str, object]:
-    """All networks of the installed models, and of checkpoint files, by name."""
+def operators(names: list[str], only: list[str]) -> dict[str, tuple[object, object]]:
+    """All networks of the installed models, and of checkpoint files, by name, with what they promise. Those that are told a
+    kernel, at their own size only."""
     from restora import zoo
-    from restora.engine import NetworkOperator
+    from restora.degradation import kernels
+    from restora.engine import NetworkOperator, SolverOperator
+    from restora.solvers import create
 
     found = {}
-    for card in zoo.list_models():
-        net = zoo.load_network(card)
-        if net.spec.task == "deconvolve":  # needs a kernel
+    nets = {card.name: zoo.load_network(card) for card in zoo.list_models()}
+    for name, net in {**nets, **{Path(name).name: zoo.identify_file(name)[0] for name in names}}.items():
+        if net.spec.task == "deconvolve":
+            solver = create("network", network=net)
+            found[name] = net.spec, SolverOperator(solver, kernels.motion(*KNOWN_BLUR), 1, KNOWN_SIGMA)
             continue
         for scale in net.spec.scales:
-            found[card.name + (f" x{scale}" if len(net.spec.scales) > 1 else "")] = NetworkOperator(net, scale)
-    for name in names:
-        net, _ = zoo.identify_file(name)
-        for scale in net.spec.scales:
-            found[Path(name).name + (f" x{scale}" if len(net.spec.scales) > 1 else "")] = NetworkOperator(net, scale)
+            label = name + (f" x{scale}" if len(net.spec.scales) > 1 else "")
+            found[label] = net.spec, NetworkOperator(net, scale)
     return {n: o for n, o in found.items() if not only or any(part in n for part in only)}
 
 
-def rows(name: str, operator: object, chosen: argparse.Namespace) -> list[str]:
+def rows(name: str, spec: object, operator: object, chosen: argparse.Namespace) -> list[str]:
     """The lines of a model: one for each backend and precision but float32 in torch."""
     from dataclasses import replace
 
@@ -69,12 +76,12 @@ def rows(name: str, operator: object, chosen: argparse.Namespace) -> list[str]:
     from restora.engine.photographs import crops
     from restora.errors import RestoraError
 
-    task = operator.spec.task
-    side = chosen.side // (12 * operator.spec.multiple_of) * 12 * operator.spec.multiple_of or chosen.side
-    clean = list(crops(replace(operator.spec, task="deblur"), side, chosen.count, chosen.photos))
+    task = spec.task
+    side = chosen.side // (12 * spec.multiple_of) * 12 * spec.multiple_of or chosen.side
+    clean = list(crops(replace(spec, task="deblur"), side, chosen.count, chosen.photos))
     given = [degraded(x, operator, task, n)[0].permute(1, 2, 0).numpy() for n, x in enumerate(clean)]
     original = [x[0].permute(1, 2, 0).numpy() for x in clean]
-    has_original = operator.scale > 1 or task in ("denoise", "dejpeg", "deblur")
+    has_original = operator.scale > 1 or task in ("denoise", "dejpeg", "deblur", "deconvolve")
 
     def restored(backend: str, precision: str) -> list[np.ndarray]:
         settings = Settings("cpu", precision, 0, backend=backend)
@@ -124,8 +131,8 @@ def main() -> None:
     print(", ".join(engine.machine(torch.device("cpu"))) + "\n")
     print("| model | backend | precision | least dB | mean dB | PSNR in float32 | change | taken by itself |")
     print("|---|---|---|---:|---:|---:|---:|---|")
-    for name, operator in operators(chosen.checkpoints, chosen.only).items():
-        print("\n".join(rows(name, operator, chosen)), flush=True)
+    for name, (spec, operator) in operators(chosen.checkpoints, chosen.only).items():
+        print("\n".join(rows(name, spec, operator, chosen)), flush=True)
 
 
 if __name__ == "__main__":

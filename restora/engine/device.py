@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,6 +54,13 @@ def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 natively (AVX-512 bf16 or AMX)."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def cpu_saturates_int8() -> bool:
+    """Whether this CPU adds two 8-bit products in 16 bits, which overflow: x86 without VNNI. Weights of 7 bits fit there."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    exact = ("avx512_vnni", "avx_vnni", "amx_int8")
+    return capabilities.get("architecture") == "x86_64" and not any(capabilities.get(name) for name in exact)
 
 
 def free_memory(device: torch.device) -> int:

@@ -15,7 +15,7 @@ from restora.degradation import grey_to_luma, luma_to_grey, resize, rgb_to_ycbcr
 from restora.engine import backends
 from restora.errors import UsageError
 from restora.networks.picture_statistics import given_values, seen
-from restora.networks.spec import Control, NetworkSpec, Tiling, exact
+from restora.networks.spec import Control, NetworkSpec, Tiling, takes_scale
 
 _BICUBIC_REACH = 2
 _TINY = 32
@@ -66,11 +66,17 @@ class NetworkOperator:
         self.scale, self.maps = scale, maps
         self.controls = {**{c.name: _usual(c) for c in self.spec.controls}, **(controls or {})}
         self.multiple_of, self.minimum, self.half_safe = self.spec.multiple_of, self.spec.minimum, self.spec.half_safe
-        if len(self.spec.scales) > 1 and self.spec.grid == "low":
+        if takes_scale(net):
             self.controls["scale"] = scale
         tiling = self.spec.tiling
-        if self.spec.grid == "output":
-            tiling = exact(-(-tiling.radius // scale) + _BICUBIC_REACH)
+        if self.spec.grid == "output" and scale > 1:  # what the network promises in its pixels, in the picture's
+            tiling = Tiling(
+                tiling.kind,
+                -(-tiling.radius // scale) + _BICUBIC_REACH,
+                tiling.window // math.gcd(tiling.window, scale),
+            )
+            self.multiple_of //= math.gcd(self.multiple_of, scale)
+            self.minimum = -(-self.minimum // scale)
         elif self.spec.colour == "luma" and scale > 1 and tiling.radius < _BICUBIC_REACH:
             tiling = Tiling(tiling.kind, _BICUBIC_REACH, tiling.window)
         self.tiling = tiling
@@ -103,7 +109,7 @@ class NetworkOperator:
 
     def _by_backend(self, x: Tensor, controls: dict[str, Any]) -> Tensor | None:
         statistics = given_values()
-        if statistics is None or (statistics and self.backend != "openvino"):
+        if statistics is None:  # they are being gathered
             return None
         call = backends.Call(self.net, controls, statistics)
         tensors = call.tensors(x, controls)
@@ -158,7 +164,7 @@ class NetworkOperator:
 
     def _largest_layer(self) -> float:
         """Values in the input plus output of the largest layer, for each input pixel."""
-        rule = math.lcm(self.multiple_of, self.spec.tiling.window)
+        rule = math.lcm(self.multiple_of, self.tiling.window)
         side = -(-max(_TINY, self.minimum) // rule) * rule
         largest = 0
 

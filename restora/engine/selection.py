@@ -166,7 +166,7 @@ def sample(network: NetworkOperator, ways: list[Way], side: int = _CHECK_SIDE) -
     """The result for a crop of a photograph, and the seconds that it took, each way: the least of some runs, taken in turn. On a
     CPU they are its own seconds, so that what is found while other work goes on holds afterwards."""
     trial = NetworkOperator(network.net, network.scale, {k: v for k, v in network.controls.items() if k != "scale"})
-    rule = math.lcm(network.multiple_of, network.spec.tiling.window)
+    rule = math.lcm(network.multiple_of, network.tiling.window)
     side = -(-max(side, network.minimum) // rule) * rule
     place = next((p.device for p in network.net.parameters()), torch.device("cpu"))
     (x,) = crops(network.spec, side, 1)

@@ -148,22 +148,24 @@ class NAFNet(nn.Module):
         levels = len(enc_blk_nums)
         self.stride = 2**levels
         reach = _reach(enc_blk_nums, middle_blk_num, dec_blk_nums)
+        pooling = 0
         if train_size is not None:
             reach += int(1.5 * train_size) // 2
+            pooling = math.ceil(train_size / self.stride) * self.stride * int(1.5 * train_size) // train_size
         self.spec = NetworkSpec(
             task=task,
             channels=channels,
             colour="rgb" if channels == 3 else "grey",
             multiple_of=self.stride,  # `forward` would pad with zeros, as published; the engine's mirror leaves no dark border
             tiling=global_(reach, self.stride),
+            pooling_window=pooling,
             source="Chen et al., ECCV 2022",
         )
 
         def blocks(number: int, level: int) -> nn.Sequential:
             window = None
             if train_size is not None:
-                side = math.ceil(train_size / self.stride) * self.stride >> level
-                window = (side * int(1.5 * train_size) // train_size,) * 2
+                window = (pooling >> level,) * 2
             width_here = width << level
             return nn.Sequential(*(_Block(width_here, activation, attention, norm, window) for _ in range(number)))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Task = Literal["super-resolution", "denoise", "deblur", "dejpeg", "mixed", "deconvolve", "discriminator", "part"]
 
@@ -74,8 +75,10 @@ class NetworkSpec:
     `colour` says what the channels mean: ``rgb``; ``luma`` (one channel, Y of BT.601 in studio range, as the
     super-resolution papers use it); ``grey`` (one channel, full range). `grid` says where the input lives:
     ``low`` (the network enlarges) or ``output`` (the network expects an input already resized to the
-    output's size, as SRCNN does). `multiple_of` and `minimum` are in input pixels; the engine pads to them.
-    The task ``part`` marks a piece of a larger system that restores nothing alone.
+    output's size, as SRCNN does). `tiling`, `multiple_of` and `minimum` are in pixels of the network's input; the engine pads
+    to them. A network of several scales whose call has a parameter `scale` is told which.
+    `pooling_window` is the side of a window that the network pools over, where it does not pool over the whole picture: in a
+    smaller input it takes another path. The task ``part`` marks a piece of a larger system that restores nothing alone.
 
     `forward` is the published call. A network whose published call is not picture in, picture out (another range, a noise
     map as a channel, several outputs) also has `restore(x, **controls)`, with `x` and the result in [0, 1] and the names of
@@ -91,5 +94,12 @@ class NetworkSpec:
     multiple_of: int = 1
     minimum: int = 1
     half_safe: bool = True
+    pooling_window: int = 0
     controls: tuple[Control, ...] = ()
     source: str = ""
+
+
+def takes_scale(net: Any) -> bool:
+    """Whether a network's call is told the scale: it has several, and a parameter of that name."""
+    call = getattr(net, "restore", net.forward)
+    return len(net.spec.scales) > 1 and "scale" in inspect.signature(call).parameters

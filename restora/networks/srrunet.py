@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restora.degradation import resize
 from restora.errors import UsageError
 from restora.networks.drunet import WIDTHS, ResUNet, unet_config, unet_steps
 from restora.networks.noise_levels import fits, reach
@@ -22,9 +21,9 @@ from restora.networks.window_attention import reflect_to_multiple
 
 
 class SRRUNet(ResUNet):
-    """Sharpens a picture that was enlarged; the picture keeps its size unless `scale` enlarges it first (bicubic).
+    """Sharpens a picture that was enlarged, at its size; the engine enlarges one that was not (bicubic) and tells the scale.
 
-    Shapes: `B x 3 x H x W` RGB in [0, 1] -> `B x 3 x scale*H x scale*W`; any size (mirrored to a multiple of 8 inside).
+    Shapes: `B x 3 x H x W` RGB in [0, 1] -> the same; any size (mirrored to a multiple of 8 inside).
 
     The level that the network sees is `(factor - 1) / 16`, the same everywhere: 0 for a picture at its own size, 0.9375 for one
     enlarged sixteen times.
@@ -48,6 +47,7 @@ class SRRUNet(ResUNet):
         self.spec = NetworkSpec(
             task="super-resolution",
             scales=(*range(2, largest + 1), 1),
+            grid="output",
             tiling=aligned(8, reach(unet_steps(blocks), 8)),
             multiple_of=8,
             controls=(factor,),
@@ -72,10 +72,8 @@ class SRRUNet(ResUNet):
         return (factor - 1) / largest
 
     def forward(self, x: Tensor, scale: int = 1, factor: float | None = None) -> Tensor:
-        """Enlarges by `scale`, then sharpens as what was enlarged `factor` times (None: `scale`)."""
+        """Sharpens what was enlarged `factor` times (None: `scale`)."""
         level = self.level(scale if factor is None else factor)
-        if scale != 1:
-            x = resize(x, scale)
         height, width = x.shape[-2:]
         x = reflect_to_multiple(x, 8)
         x = torch.cat([x, x.new_full((x.shape[0], 1, *x.shape[-2:]), level)], dim=1)

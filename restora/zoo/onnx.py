@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from restora.engine.backends.base import first_line
+from restora.engine.backends.base import check_sizes, first_line
 from restora.engine.backends.onnx_file import check_exporter, write_onnx
 from restora.errors import WeightsError
 from restora.io import atomic_path
@@ -63,7 +64,7 @@ def export_onnx(net: nn.Module, path: str | Path, arguments: dict[str, Any] | No
         try:
             with atomic_path(path) as temporary, torch.no_grad():
                 write_onnx(model, (example,), temporary, multiple if dynamic else 0, ["x"])
-                sizes = [(size, size), (size + multiple, size + 3 * multiple)] if dynamic else [(size, size)]
+                sizes = check_sizes(spec, size, multiple) if dynamic else ((size, size),)
                 difference = _difference(model, temporary, spec.channels, sizes)
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
             problems.append(first_line(error))
@@ -71,12 +72,12 @@ def export_onnx(net: nn.Module, path: str | Path, arguments: dict[str, Any] | No
         if difference is not None and difference > 1e-4:
             problems.append(f"the file differs from torch by {difference:.2g} of the range")
             continue
-        return Exported(Path(path), dynamic, difference, tuple(sizes), " ".join(problems))
+        return Exported(Path(path), dynamic, difference, sizes, " ".join(problems))
     Path(path).unlink(missing_ok=True)
     raise WeightsError(f"{type(net).__name__} cannot be exported: {problems[-1]}.")
 
 
-def _difference(model: nn.Module, path: Path, channels: int, sizes: list[tuple[int, int]]) -> float | None:
+def _difference(model: nn.Module, path: Path, channels: int, sizes: Iterable[tuple[int, int]]) -> float | None:
     """Largest difference from torch, relative to the output's range; None without ONNX Runtime."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None

@@ -22,6 +22,7 @@ from restora.engine.tune import Failed, tune
 from restora.engine.uniform import of_one_size
 from restora.errors import EngineError, MissingExtra, UsageError
 from restora.networks.spec import NetworkSpec, exact
+from restora.zoo.onnx import export_onnx
 from tests.conftest import make_photo
 
 CPU = torch.device("cpu")
@@ -78,15 +79,14 @@ def test_openvino_gives_what_torch_gives(variant: str) -> None:
         assert np.abs(result - wanted).max() < 1e-4 * max(1, np.abs(wanted).max())
 
 
-def small(variant: str) -> nn.Module:
+def small(variant: str, **changes: object) -> nn.Module:
     if variant == "nafnet_tiny":
-        net = networks.create(
-            "nafnet_gopro_width32", width=8, enc_blk_nums=(1, 1), middle_blk_num=1, dec_blk_nums=(1, 1)
-        )
+        blocks = {"width": 8, "enc_blk_nums": (1, 1), "middle_blk_num": 1, "dec_blk_nums": (1, 1)}
+        net = networks.create("nafnet_gopro_width32", **blocks, **changes)
     elif variant == "swinir_tiny":
         net = networks.create("swinir_lightweight_x2", dim=12, depths=(2,), heads=(2,))
     else:
-        net = networks.create(variant)
+        net = networks.create(variant, **changes)
     return engine.enliven(net)
 
 
@@ -358,16 +358,58 @@ def test_the_command_tells_and_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [r.model for r in engine.records()] == ["fsrcnn_x2.restora x2"]
 
 
-def test_statistics_of_the_whole_picture_reach_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_statistics_of_the_whole_picture_reach_a_program(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that pools over the picture is run on tiles by the backend too, with what was gathered."""
-    needs("openvino")
+    needs(backend)
     net, picture = small("nafnet_tiny"), floats(70, 53)
     wanted, _ = run(NetworkOperator(net), picture, settings=settings("torch", 24))
     ran = []
-    call = backends.vino.VinoSession.__call__
-    monkeypatch.setattr(backends.vino.VinoSession, "__call__", lambda self, *t: ran.append(len(t)) or call(self, *t))
-    result, report = run(NetworkOperator(net), picture, settings=settings("openvino", 24))
+    session = {"openvino": backends.vino.VinoSession, "onnxruntime": backends.ort.OrtSession}[backend]
+    call = session.__call__
+    monkeypatch.setattr(session, "__call__", lambda self, *t: ran.append(len(t)) or call(self, *t))
+    result, report = run(NetworkOperator(net), picture, settings=settings(backend, 24))
     assert len(ran) == report.tiles > 1 and set(ran) == {1 + 5}  # one statistic a block
     assert np.abs(result - wanted).max() < 1e-4
-    whole, _ = run(NetworkOperator(net), picture, settings=settings("openvino", 0))
+    whole, _ = run(NetworkOperator(net), picture, settings=settings(backend, 0))
     assert np.abs(result - whole).max() < 0.02
+
+
+def test_a_pooling_window_is_no_constant_of_a_program(tmp_path: Path) -> None:
+    """Below the window a network takes the mean of all, above it of a window: a program traced below must not be used above."""
+    net = small("nafnet_tiny", train_size=64)
+    assert net.spec.pooling_window == 96
+    picture = floats(130, 144)
+    wanted, _ = run(NetworkOperator(net), picture, settings=settings("torch", 0))
+    needs("openvino")
+    result, _ = run(NetworkOperator(net), picture, settings=settings("openvino", 0))
+    assert np.abs(result - wanted).max() < 1e-4
+    needs("onnxruntime")
+    with pytest.raises(EngineError, match="differs from torch"):
+        run(NetworkOperator(net), picture, settings=settings("onnxruntime", 0))
+    assert not export_onnx(net, tmp_path / "net.onnx").dynamic
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_what_is_enlarged_beforehand_is_run_at_any_size(backend: str, scale: int) -> None:
+    needs(backend)
+    net, picture = small("srrunet", widths=(4, 6, 8, 10), blocks=1), floats(61, 47)
+    for tile in (0, 24):
+        wanted, _ = run(NetworkOperator(net, scale), picture, settings=settings("torch", tile))
+        result, report = run(NetworkOperator(net, scale), picture, settings=settings(backend, tile))
+        assert report.backend == backend and 0 < np.abs(result - wanted).max() < 1e-4
+
+
+@pytest.mark.parametrize(("saturates", "largest"), [(False, 127), (True, 64)])
+def test_weights_have_the_bits_that_the_cpu_can_add(
+    saturates: bool, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("onnxruntime")
+    import onnx
+
+    monkeypatch.setattr(backends.int8, "cpu_saturates_int8", lambda: saturates)
+    file = backends.int8.quantised(backends.Call(Small(), {}), 3, 64, 1)
+    tensors = [onnx.numpy_helper.to_array(t) for t in onnx.load(file).graph.initializer]
+    weights = [t for t in tensors if t.dtype == np.int8 and t.ndim == 4]
+    assert len(weights) == 2 and all(np.abs(t.astype(int)).max() == largest for t in weights)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from restora import networks
 from restora.degradation import resize
+from restora.engine import NetworkOperator, enliven, verify_tiling
 from restora.errors import UsageError
 from restora.networks.drunet import DRUNet
 from restora.networks.srrunet import SRRUNet
@@ -36,15 +38,33 @@ def test_it_is_a_drunet_that_sees_the_level() -> None:
     x = torch.rand(1, 3, 16, 8)
     with torch.no_grad():
         assert torch.equal(net(x, factor=5), denoiser.restore(x, sigma=255 * 0.25))
-        enlarged = net(x, scale=3)
-        assert enlarged.shape == (1, 3, 48, 24)
-        assert torch.equal(enlarged, net(resize(x, 3), factor=3))
+        assert torch.equal(net(x, scale=3), net(x, factor=3))
+
+
+def test_the_engine_enlarges_and_tells_the_scale() -> None:
+    net, x = tiny(), torch.rand(1, 3, 16, 8)
+    with torch.no_grad():
+        assert torch.equal(NetworkOperator(net, 3)(x), net(resize(x, 3), factor=3))
+        assert torch.equal(NetworkOperator(net, 3, {"factor": 5.0})(x), net(resize(x, 3), factor=5))
+
+
+@pytest.mark.parametrize(("scale", "multiple", "halo"), [(1, 8, 1), (2, 4, 2), (3, 8, 3), (16, 1, 16)])
+def test_its_promise_holds_in_pixels_of_the_small_picture(scale: int, multiple: int, halo: int) -> None:
+    net = enliven(tiny())
+    operator = NetworkOperator(net, scale)
+    radius = net.spec.tiling.radius
+    assert (operator.multiple_of, operator.tiling.window) == (multiple, multiple)
+    assert operator.tiling.radius == -(-radius // halo) + (2 if scale > 1 else 0)
+    side = 2 * operator.tiling.radius // multiple * multiple + 8 * multiple
+    picture = np.random.default_rng(0).random((side, side // 2 // multiple * multiple, 3), dtype=np.float32)
+    error = verify_tiling(operator, picture, side // 4)
+    assert error.tested and error.largest <= 1e-5
 
 
 def test_any_size_and_gradients() -> None:
     net = tiny()
     y = net(torch.rand(2, 3, 5, 9), scale=2)
-    assert y.shape == (2, 3, 10, 18)
+    assert y.shape == (2, 3, 5, 9)
     y.square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 

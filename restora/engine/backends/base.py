@@ -127,6 +127,13 @@ def example(call: Call, channels: int, height: int, width: int) -> tuple[Tensor,
     return x, *(torch.full((1, 1, height, width), _LEVEL) for _ in call.inputs), *call.statistics
 
 
+def check_sizes(spec: NetworkSpec, side: int, multiple: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two sizes at which a program that shall hold for every size is compared with torch: `side`, and one that no decision of
+    the network by its input's size takes for the same."""
+    second = -(-max(2 * side, spec.pooling_window + 1) // multiple) * multiple
+    return (side, side), (second, second + multiple)
+
+
 def close(a: Tensor, b: Tensor) -> bool:
     """Whether a converted program gives what torch gives in float32, to 1e-4 of the output's range."""
     return a.shape == b.shape and float((a - b).abs().max()) <= _SLACK * max(1.0, float(b.abs().max()))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from restora.engine.backends.base import Call, Unsupported, code_checksum, first_line, keep, kept_file
 from restora.engine.backends.onnx_file import check_exporter
+from restora.engine.device import cpu_saturates_int8
 from restora.engine.photographs import crops
 from restora.errors import MissingExtra
 
@@ -29,7 +30,7 @@ def check_quantiser() -> None:
 
 
 def quantised(call: Call, channels: int, side: int, multiple: int, folder: Path | None = None) -> Path:
-    """An ONNX file of the network with 8-bit convolutions and matrix products.
+    """An ONNX file of the network with 8-bit convolutions and matrix products; weights have 7 bits where 8 would overflow.
 
     Args:
         folder: photographs to calibrate on; None takes the package's own.
@@ -42,8 +43,8 @@ def quantised(call: Call, channels: int, side: int, multiple: int, folder: Path 
     check_quantiser()
     plain = exported(call, channels, side, multiple)
     where = hashlib.sha256(str(folder.resolve() if folder else "").encode()).hexdigest()[:8]
-    size = plain.stem.removeprefix(f"{call.checksum}-{code_checksum()[:16]}")
-    file = kept_file("int8", f"{call.checksum}-{code_checksum()[:16]}-{where}{size}.onnx")
+    bits = 7 if cpu_saturates_int8() else 8
+    file = kept_file("int8", f"{call.checksum}-{code_checksum()[:16]}-{where}-{bits}.onnx")
     if not file.exists():
         keep(file, lambda to: _quantise(call, channels, side, folder, plain, Path(to)))
     if not file.exists():
@@ -70,6 +71,7 @@ def _quantise(call: Call, channels: int, side: int, folder: Path | None, plain: 
             Photographs(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
+            reduce_range=cpu_saturates_int8(),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,

@@ -21,11 +21,14 @@ def check_exporter() -> None:
             raise MissingExtra("Exporting to ONNX needs onnx and onnxscript: pip install 'restora[onnx]'.")
 
 
-def write_onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path, multiple: int, names: list[str]) -> None:
+def write_onnx(
+    model: nn.Module, inputs: tuple[Tensor, ...], path: Path, multiple: int, names: list[str], free: int = 1
+) -> None:
     """Writes `model` as ONNX with the inputs `names` and the output `y`.
 
     Args:
         multiple: height and width are free multiples of it; 0 fixes them to those of `inputs`.
+        free: so many of the inputs have the picture's height and width; the shapes of the others are fixed.
 
     Raises:
         RuntimeError, ValueError, TypeError, AttributeError, KeyError: torch cannot express it.
@@ -33,10 +36,10 @@ def write_onnx(model: nn.Module, inputs: tuple[Tensor, ...], path: Path, multipl
     shapes: Any = None
     if multiple:
         unit = {2: torch.export.Dim("h", min=2, max=2048), 3: torch.export.Dim("w", min=2, max=2048)}
-        free = {axis: multiple * dim if multiple > 1 else dim for axis, dim in unit.items()}
-        shapes = (free, tuple(free for _ in inputs[1:])) if len(inputs) > 1 else (free,)
-        if not _is_variadic(model):
-            shapes = tuple(free for _ in inputs)
+        sides = {axis: multiple * dim if multiple > 1 else dim for axis, dim in unit.items()}
+        shapes = tuple(sides if n < free else {} for n in range(len(inputs)))
+        if _is_variadic(model) and len(inputs) > 1:
+            shapes = (shapes[0], shapes[1:])
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

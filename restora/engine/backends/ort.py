@@ -10,7 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restora.engine.backends.base import Call, Unsupported, close, code_checksum, example, first_line, keep, kept_file
+from restora.engine.backends.base import (
+    Call,
+    Unsupported,
+    check_sizes,
+    close,
+    code_checksum,
+    example,
+    first_line,
+    keep,
+    kept_file,
+)
 from restora.engine.backends.onnx_file import check_exporter, write_onnx
 
 _TROUBLE = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
@@ -21,31 +31,27 @@ def installed() -> bool:
 
 
 class OrtSession:
-    """A network by ONNX Runtime. Where height and width cannot be left free, it takes tiles of the first size only.
+    """A network by ONNX Runtime, for tiles of any size.
 
     Raises:
-        Unsupported: the network cannot be exported, or its file gives another result. MissingExtra: no exporter.
+        Unsupported: the network cannot be exported, or for one size only, or its file gives another result.
+        MissingExtra: no exporter.
     """
 
     def __init__(
         self, call: Call, precision: str, channels: int, side: int, multiple: int, photographs: Path | None = None
     ) -> None:
         self.lock = threading.Lock()
-        self.size: tuple[int, int] | None = None
         if precision == "int8":
             from restora.engine.backends.int8 import quantised
 
             self.file = quantised(call, channels, side, multiple, photographs)
         else:
             self.file = exported(call, channels, side, multiple)
-        if "fixed" in self.file.name:
-            self.size = (side, side)
         self.program: Any = None
         self.threads = 0
 
-    def __call__(self, *tensors: Tensor) -> Tensor | None:
-        if (self.size is not None and tuple(tensors[0].shape[-2:]) != self.size) or tensors[0].shape[0] != 1:
-            return None
+    def __call__(self, *tensors: Tensor) -> Tensor:
         with self.lock:
             if self.program is None or self.threads != torch.get_num_threads():
                 self.threads = torch.get_num_threads()
@@ -84,43 +90,41 @@ def _run(session: Any, tensors: tuple[Tensor, ...]) -> Tensor:
 
 
 def exported(call: Call, channels: int, side: int, multiple: int) -> Path:
-    """The network as a checked ONNX file of the cache: sizes free where possible, else `side`; then its name says fixed.
+    """The network as a checked ONNX file of the cache, height and width free: tiles at borders have sizes of their own.
 
     Raises:
         Unsupported, MissingExtra: as `OrtSession`.
     """
     check_exporter()
-    name = f"{call.checksum}-{code_checksum()[:16]}"
-    free, fixed = kept_file("onnx", f"{name}.onnx"), kept_file("onnx", f"{name}-fixed-{side}.onnx")
-    for file in (free, fixed):
-        if file.exists():
-            return file
-    problem = ""
-    for file in (free, fixed):
-        keep(file, lambda to, file=file: _write(call, channels, side, multiple if file is free else 0, Path(to)))  # type: ignore[misc]
-        if not file.exists():
-            continue
-        sizes = [(side, side)] if file is fixed else [(side, side), (side + multiple, side + 2 * multiple)]
-        try:
-            session = open_session(file, torch.get_num_threads())
-            for size in sizes:
-                inputs = example(call, channels, *size)
-                with torch.inference_mode():
-                    if not close(_run(session, inputs), call(*inputs)):
-                        raise Unsupported(
-                            f"The exported file differs from torch at {size[1]}x{size[0]}; use --backend torch."
-                        )
-            return file
-        except Unsupported as error:
-            problem = str(error)
-            file.unlink()
-    raise Unsupported(problem or "This network cannot be exported to ONNX; use --backend torch.")
+    spec: Any = call.net.spec
+    file = kept_file("onnx", f"{call.checksum}-{code_checksum()[:16]}.onnx")
+    if file.exists():
+        return file
+    keep(file, lambda to: _write(call, channels, side, multiple, Path(to)))
+    if not file.exists():
+        raise Unsupported(
+            "This network cannot be written as an ONNX file that holds for every size; use --backend torch."
+        )
+    try:
+        session = open_session(file, torch.get_num_threads())
+        for size in check_sizes(spec, side, multiple):
+            inputs = example(call, channels, *size)
+            with torch.inference_mode():
+                if not close(_run(session, inputs), call(*inputs)):
+                    raise Unsupported(
+                        f"The exported file differs from torch at {size[1]}x{size[0]}; use --backend torch."
+                    )
+    except Unsupported:
+        file.unlink()
+        raise
+    return file
 
 
 def _write(call: Call, channels: int, side: int, multiple: int, path: Path) -> None:
     inputs = example(call, channels, side, side)
     try:
         with torch.inference_mode(False), torch.no_grad():
-            write_onnx(call, inputs, path, multiple, [f"x{n}" for n in range(len(inputs))])
+            names = [f"x{n}" for n in range(len(inputs))]
+            write_onnx(call, inputs, path, multiple, names, free=1 + len(call.inputs))
     except _TROUBLE:
         path.unlink(missing_ok=True)

@@ -18,7 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restora.engine.backends.base import Call, Unsupported, close, code_checksum, example, first_line, keep, kept_file
+from restora.engine.backends.base import (
+    Call,
+    Unsupported,
+    check_sizes,
+    close,
+    code_checksum,
+    example,
+    first_line,
+    keep,
+    kept_file,
+)
 
 _HINTS = {"float32": "f32", "bf16": "bf16", "int8": "bf16"}
 _PROGRAMS = 6  # tile sizes whose programs are held: a picture has four at most (whole, and cut at its two ends)
@@ -51,7 +61,6 @@ class VinoSession:
         self, call: Call, precision: str, channels: int, side: int, multiple: int, photographs: Path | None = None
     ) -> None:
         self.key, self.precision = call.checksum, precision
-        self.size: tuple[int, int] | None = None
         self.programs: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self.lock = threading.Lock()
         if precision == "int8":
@@ -59,31 +68,31 @@ class VinoSession:
 
             file = quantised(call, channels, side, multiple, photographs)
             self.model, any_size = _core().read_model(file), True
-            self.size = (side, side) if "fixed" in file.name else None
         else:
-            self.model, any_size = self._converted(call, channels, side)
+            self.model, any_size = self._converted(call, channels, side, multiple)
         # the network is held weakly: sessions are known as long as it lives, and must not be what keeps it alive
         self.net = None if any_size else weakref.ref(call.net)
         self.fixed, self.maps, self.statistics = call.fixed, call.inputs, call.statistics
 
-    def _converted(self, call: Call, channels: int, side: int) -> tuple[Any, bool]:
+    def _converted(self, call: Call, channels: int, side: int, multiple: int) -> tuple[Any, bool]:
         """The network as OpenVINO's model, and whether it holds for any size."""
         import openvino
 
+        spec: Any = call.net.spec
         name = f"{self.key}-{code_checksum()[:16]}-ov{openvino.__version__.split('-')[0]}"
         file, done = kept_file("converted", f"{name}.xml"), kept_file("converted", f"{name}.sizes")
         if file.exists() and file.with_suffix(".bin").exists() and done.exists():
             return _core().read_model(file), done.read_text() == "any"
         model = convert(call, example(call, channels, side, side))
-        any_size = self._holds_for_other_sizes(model, call, channels, side)
+        any_size = self._holds_for_other_sizes(model, call, channels, check_sizes(spec, side, multiple)[1])
         keep(file, lambda to: openvino.save_model(model, to, compress_to_fp16=False))
         keep(done, lambda to: Path(to).write_text("any" if any_size else "one"))
         # what is read back is what every later run has, to the last bit
         return _core().read_model(file) if file.exists() else model, any_size
 
-    def _holds_for_other_sizes(self, model: Any, call: Call, channels: int, side: int) -> bool:
+    def _holds_for_other_sizes(self, model: Any, call: Call, channels: int, size: tuple[int, int]) -> bool:
         """Tracing turns decisions of the program into constants; a second size shows whether one depended on the size."""
-        other = example(call, channels, 2 * side, 3 * side)
+        other = example(call, channels, *size)
         try:
             result = self._compiled(model, [list(t.shape) for t in other], "f32")(other)
         except RuntimeError:
@@ -116,9 +125,7 @@ class VinoSession:
 
         return run
 
-    def __call__(self, *tensors: Tensor) -> Tensor | None:
-        if self.size is not None and tuple(tensors[0].shape[-2:]) != self.size:
-            return None
+    def __call__(self, *tensors: Tensor) -> Tensor:
         shape = (torch.get_num_threads(), *(tuple(t.shape) for t in tensors))
         with self.lock:
             if shape not in self.programs:

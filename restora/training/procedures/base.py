@@ -171,6 +171,6 @@ def accepted(net: nn.Module, batch: Batch, call: Callable[..., Any] | None = Non
     usual: Callable[..., Any] = getattr(net, "restore", net.forward)
     takes = inspect.signature(call or usual).parameters
     controls = {name: value for name, value in batch.controls.items() if name in takes}
-    if "scale" in takes and len(spec.scales) > 1 and spec.grid == "low":
+    if "scale" in takes and len(spec.scales) > 1:
         controls["scale"] = batch.scale
     return controls
