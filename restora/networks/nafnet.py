@@ -46,9 +46,13 @@ class WindowMean(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.window is None:
+            return picture_mean(x)
+        if torch.compiler.is_exporting():
+            return _moving_mean_of_any(_moving_mean_of_any(x, 2, self.window[0]), 3, self.window[1])
         height, width = x.shape[-2:]
-        if self.window is None or (self.window[0] >= height and self.window[1] >= width):
-            return x.mean(dim=(2, 3), keepdim=True) if self.window else picture_mean(x)
+        if self.window[0] >= height and self.window[1] >= width:
+            return x.mean(dim=(2, 3), keepdim=True)
         # sums along one axis after the other: short sums keep float32 exact enough
         y = x.float()
         for dim, size in ((2, min(self.window[0], height)), (3, min(self.window[1], width))):
@@ -67,6 +71,17 @@ def _moving_mean(x: Tensor, dim: int, size: int) -> Tensor:
     before, after = missing // 2, missing - missing // 2
     padding = (0, 0, before, after) if dim == 2 else (before, after, 0, 0)
     return F.pad(means, padding, mode="replicate")
+
+
+def _moving_mean_of_any(x: Tensor, dim: int, size: int) -> Tensor:
+    """The same without a decision by the length, so that one exported program holds for all; it takes twice as long."""
+    length = x.shape[dim]
+    places = torch.arange(length, device=x.device)
+    start = (places - (size - 1) // 2).clamp(min=0).minimum((places[-1] + 1 - size).clamp(min=0))
+    end = (start + size).minimum(places[-1] + 1)
+    sums = F.pad(x.cumsum(dim), (0, 0, 1, 0) if dim == 2 else (1, 0))
+    count = (end - start).view(-1, 1) if dim == 2 else end - start
+    return (sums.index_select(dim, end) - sums.index_select(dim, start)) / count
 
 
 class _Block(nn.Module):

@@ -375,17 +375,38 @@ def test_statistics_of_the_whole_picture_reach_a_program(backend: str, monkeypat
     assert np.abs(result - whole).max() < 0.02
 
 
-def test_a_pooling_window_is_no_constant_of_a_program(tmp_path: Path) -> None:
-    """Below the window a network takes the mean of all, above it of a window: a program traced below must not be used above."""
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_pooling_window_is_no_constant_of_a_program(backend: str) -> None:
+    """In a picture below the window a network takes the mean of all, above it of a window; programs are traced below."""
+    needs(backend)
     net = small("nafnet_tiny", train_size=64)
     assert net.spec.pooling_window == 96
-    picture = floats(130, 144)
+    for size in ((130, 144), (70, 53)):
+        picture = floats(*size)
+        wanted, _ = run(NetworkOperator(net), picture, settings=settings("torch", 0))
+        result, _ = run(NetworkOperator(net), picture, settings=settings(backend, 0))
+        assert np.abs(result - wanted).max() < 1e-4
+
+
+class Deciding(Small):
+    """Does something else with large pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = dataclasses.replace(self.spec, pooling_window=96)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + (0.1 if x.shape[-1] > 96 else 0)
+
+
+def test_a_decision_by_size_is_noticed(tmp_path: Path) -> None:
+    net, picture = Deciding(), floats(130, 144)
     wanted, _ = run(NetworkOperator(net), picture, settings=settings("torch", 0))
     needs("openvino")
     result, _ = run(NetworkOperator(net), picture, settings=settings("openvino", 0))
     assert np.abs(result - wanted).max() < 1e-4
     needs("onnxruntime")
-    with pytest.raises(EngineError, match="differs from torch"):
+    with pytest.raises(EngineError, match="use --backend torch"):
         run(NetworkOperator(net), picture, settings=settings("onnxruntime", 0))
     assert not export_onnx(net, tmp_path / "net.onnx").dynamic
 
