@@ -6,7 +6,7 @@
     python benchmarks/scores.py DATA --write README.md   replaces what stands between the markers there
 
 Every row has the degraded input and a plain method beside ours, the protocol, and a checksum of the data. What falls short
-is printed as falling short (and is no error: exit code 1 is for a row that could not be measured); a row whose weights are not
+is printed as a shortfall (and is no error: exit code 1 is for a row that could not be measured); a row whose weights are not
 bundled says so. The perceptual distance is LPIPS 0.1 with its published
 heads through the backbone that RESTORA_METRICS names or, failing that, through the SqueezeNet of DATA/weights, which is not the one
 that LPIPS was fitted on: its numbers compare rows of this table and nothing else.
@@ -71,7 +71,7 @@ class Row:
         if self.required is None:
             return self.note or "-"
         short = self.ours - self.required if self.lower else self.required - self.ours
-        reached = "reached" if short <= 0.5 * 10**-self.digits else f"**short by {short:.{self.digits}f}**"
+        reached = "reached" if short <= 0.5 * 10**-self.digits else f"**shortfall: {short:.{self.digits}f}**"
         return f"{reached}; {self.note}" if self.note else reached
 
     def line(self) -> str:

@@ -151,12 +151,16 @@ def register(app: typer.Typer) -> None:
                 net = zoo.load_network(zoo.find(name))
             except UnknownModel:
                 net = networks.create(name)
-        done = export_onnx(net, output, NetworkOperator(net, scale).controls)
+        operator = NetworkOperator(net, scale)
+        done = export_onnx(net, output, operator.controls)
         size = "any height and width" if done.dynamic else f"{done.sizes[0][1]}x{done.sizes[0][0]} only"
         checked = "not checked (pip install onnxruntime)"
         if done.difference is not None:
             checked = f"differs from torch by at most {done.difference:.1e} of the range"
-        typer.echo(f"{done.path}: {size}; {checked}.")
+        before = ""
+        if operator.spec.grid == "output" and operator.scale > 1:
+            before = f" Its input has the output's size: enlarge {operator.scale} times (bicubic) beforehand."
+        typer.echo(f"{done.path}: {size}; {checked}.{before}")
 
     @group.command()
     def remove(name: str) -> None:
