@@ -2,9 +2,9 @@
 
 For each picture of a folder: the paragraph of the automatic restoration; the picture, the automatic result and what was changed
 (times eight, about grey); then crops at full size, where most was changed and where most detail is, of the picture, the automatic
-result and the default result of each command that is named.
+result and the result of each command that is named, by its default model or one of yours.
 
-    python benchmarks/sheets.py photographs/ -o out/sheets [--commands denoise,dejpeg,upscale] [--limit 10] [--crop 200]
+    python benchmarks/sheets.py photographs/ -o out/sheets [--commands denoise,dejpeg,upscale:realsr] [--limit 10] [--crop 200]
 """
 
 from __future__ import annotations
@@ -67,14 +67,15 @@ def crop(pixels: Array, box: tuple[int, int], side: int, scale: float = 1.0) -> 
     return pixels[top : top + size, left : left + size]
 
 
-def defaults(commands: list[str]) -> dict[str, Restorer]:
-    """The default restorer of each command that has one."""
+def named(commands: list[str]) -> dict[str, Restorer]:
+    """The restorer of each command, `COMMAND` or `COMMAND:MODEL`, that has one."""
     found = {}
-    for task in commands:
+    for command in commands:
+        task, _, model = command.partition(":")
         try:
-            found[task] = restora.load(task=task)
+            found[command] = restora.load(model or None, task=task)
         except RestoraError as error:
-            print(f"{task}: {error}")
+            print(f"{command}: {error}")
     return found
 
 
@@ -149,7 +150,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder of pictures, or one picture")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/sheets"))
-    parser.add_argument("--commands", default="denoise,dejpeg,deblur,upscale", help="whose defaults are shown, too")
+    parser.add_argument(
+        "--commands", default="denoise,dejpeg,deblur,upscale", help="also shown: COMMAND, or COMMAND:MODEL"
+    )
     parser.add_argument("--limit", type=int, default=10)
     parser.add_argument("--crop", type=int, default=160, help="side of the crops in pixels of the picture")
     parser.add_argument("--zoom", type=int, default=2)
@@ -160,7 +163,7 @@ def main() -> None:
     folder: Path = chosen.folder
     files = [folder] if folder.is_file() else sorted(p for p in folder.iterdir() if p.suffix.lower() in READABLE)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    automatic, others = Automatic(), defaults([c for c in chosen.commands.split(",") if c])
+    automatic, others = Automatic(), named([c for c in chosen.commands.split(",") if c])
     for path in files[: chosen.limit]:
         target = chosen.output / f"{path.stem}.png"
         sheet(path, automatic, others, chosen.crop, chosen.zoom).save(target)

@@ -161,8 +161,8 @@ def _from_cards(cards: Sequence[zoo.Card], settings: Settings, task: str | None 
     }
     zoo.checked_path(card)  # a damaged file is reported before any picture is touched
     names = dict.fromkeys(source.name for source in sources.values())
-    families = dict.fromkeys(f"{c.family}.{c.tag}" for c in cards if c.name in names)
-    return Upscaler(card.name if len(names) == 1 else "+".join(families), sources, _usual(list(sources)), settings)
+    series = dict.fromkeys(c.series for c in cards if c.name in names)
+    return Upscaler(card.name if len(names) == 1 else "+".join(series), sources, _usual(list(sources)), settings)
 
 
 def _from_file(

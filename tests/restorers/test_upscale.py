@@ -107,6 +107,7 @@ def test_a_named_variant_is_used_alone_and_a_family_completes_itself() -> None:
     assert restora.load("fsrcnn").scales == [2, 3, 4]
     assert (
         restora.load("realsr").scales == restora.load("realsr.restora").scales == [2, 4]
+        and restora.load("realsr").name == "realsr.restora"
     )  # of the family SPAN, as span_x4 is
     assert restora.load("span").scales == [4]
     assert restora.load(task="upscale").scale == 4
